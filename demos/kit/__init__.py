@@ -1,0 +1,77 @@
+"""What every demo shares: the contract (knobs, checks, catalog), data, trainings and the figures' look.
+
+`data` and `training` import torch and are imported by name; all else here does not, so that listing demos is quick.
+"""
+
+from demos.kit import style
+from demos.kit.catalog import Demo, DemoError, Entry, catalog, digest, load
+from demos.kit.checks import (
+    Check,
+    Evidence,
+    Outcome,
+    at_least,
+    at_most,
+    equal,
+    falling,
+    finding,
+    law,
+    less_than,
+    more_than,
+    not_rejected,
+    rejected,
+    report,
+    rising,
+)
+from demos.kit.knobs import (
+    BadValue,
+    Choice,
+    Knob,
+    Knobs,
+    Numbers,
+    Range,
+    Seed,
+    SeedRange,
+    Text,
+    Toggle,
+    knobs,
+    probes,
+    read_value,
+)
+
+__all__ = [
+    "BadValue",
+    "Check",
+    "Choice",
+    "Demo",
+    "DemoError",
+    "Entry",
+    "Evidence",
+    "Knob",
+    "Knobs",
+    "Numbers",
+    "Outcome",
+    "Range",
+    "Seed",
+    "SeedRange",
+    "Text",
+    "Toggle",
+    "at_least",
+    "at_most",
+    "catalog",
+    "digest",
+    "equal",
+    "falling",
+    "finding",
+    "knobs",
+    "law",
+    "less_than",
+    "load",
+    "more_than",
+    "not_rejected",
+    "probes",
+    "read_value",
+    "rejected",
+    "report",
+    "rising",
+    "style",
+]

@@ -1,0 +1,44 @@
+"""The look of the figures: the reading room's palette, readable on paper-white and on deep grey, and without color.
+
+The page lays its theme over text, grid and ground; a figure names only the colors of its data.
+"""
+
+import plotly.graph_objects as go
+
+BLUE, ORANGE, GREEN, PURPLE, RED, GRAY = "#3f7cc4", "#d9822b", "#2f9e84", "#9468c4", "#cb4b5b", "#8b9099"
+SEQUENCE = (BLUE, ORANGE, GREEN, PURPLE, RED, GRAY)
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
+
+# Perceptually even (cividis), so that it survives color blindness and print.
+SEQUENTIAL = "Cividis"
+DIVERGING = [[0.0, "#2b6ca8"], [0.5, "#f4f1ea"], [1.0, "#c05a2b"]]
+
+HEIGHT = 340
+
+
+def figure(*, x: str = "", y: str = "", height: int = HEIGHT, log_x: bool = False, log_y: bool = False) -> go.Figure:
+    """An empty figure with named axes (write the unit in the name) and the legend above the plot."""
+    fig = go.Figure()
+    fig.update_layout(
+        height=height,
+        margin={"l": 56, "r": 16, "t": 36, "b": 48},
+        colorway=list(SEQUENCE),
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title": None},
+        hovermode="closest",
+        uirevision="keep",
+        bargap=0.25,
+    )
+    fig.update_xaxes(title=x, type="log" if log_x else "linear", zeroline=False)
+    fig.update_yaxes(title=y, type="log" if log_y else "linear", zeroline=False)
+    return fig
+
+
+def image_panel(fig: go.Figure, *, row: int | None = None, col: int | None = None) -> go.Figure:
+    """Makes axes fit for a picture: square pixels, first row on top, no ticks; returns the same figure."""
+    where = {} if row is None else {"row": row, "col": col}
+    fig.update_xaxes(visible=False, constrain="domain", **where)
+    fig.update_yaxes(visible=False, autorange="reversed", constrain="domain", **where)
+    if row is None:
+        fig.update_yaxes(scaleanchor="x")
+    return fig
