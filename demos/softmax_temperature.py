@@ -113,30 +113,33 @@ def figure(p: Params, r: Result) -> dict[str, go.Figure]:
     classes = [f"v = {v:g}" for v in p.logits]
     positions = list(range(len(classes)))
     bars = style.figure(x="class, by its logit", y="probability")
-    bars.add_bar(x=positions, y=r.plain, name="T = 1", marker={"color": style.GRAY, "pattern": {"shape": "/"}})
-    bars.add_bar(x=positions, y=r.softened, name=f"T = {p.temperature:.3g}", marker={"color": style.BLUE})
+    bars.add_bar(x=positions, y=r.plain.numpy(), name="T = 1", marker={"color": style.GRAY, "pattern": {"shape": "/"}})
+    bars.add_bar(x=positions, y=r.softened.numpy(), name=f"T = {p.temperature:.3g}", marker={"color": style.BLUE})
     bars.update_xaxes(tickvals=positions, ticktext=classes)
     bars.update_yaxes(range=[0, 1.02])
 
     spread = style.figure(x="temperature T (log)", y="share of its most", log_x=True)
     spread.add_scatter(
-        x=r.temperatures,
-        y=r.entropy / math.log(len(p.logits)),
+        x=r.temperatures.numpy(),
+        y=r.entropy.numpy() / math.log(len(p.logits)),
         name="entropy / log K",
         line={"color": style.BLUE},
     )
     spread.add_scatter(
-        x=r.temperatures,
-        y=r.largest,
+        x=r.temperatures.numpy(),
+        y=r.largest.numpy(),
         name="largest probability",
         line={"color": style.ORANGE, "dash": "dash"},
     )
     spread.update_yaxes(range=[0, 1.05])
 
     pull = style.figure(x="temperature T (log)", y="L2 norm of the gradient (log)", log_x=True, log_y=True)
-    pull.add_scatter(x=r.temperatures, y=r.gradient, name="(q − p) / T", line={"color": style.BLUE})
+    pull.add_scatter(x=r.temperatures.numpy(), y=r.gradient.numpy(), name="(q − p) / T", line={"color": style.BLUE})
     pull.add_scatter(
-        x=r.temperatures, y=r.limit, name="limit (z − v) / (K T²)", line={"color": style.GRAY, "dash": "dot"}
+        x=r.temperatures.numpy(),
+        y=r.limit.numpy(),
+        name="limit (z − v) / (K T²)",
+        line={"color": style.GRAY, "dash": "dot"},
     )
     for curve in (spread, pull):
         curve.add_vline(x=p.temperature, line={"color": style.RED, "width": 1.5}, annotation_text="T")

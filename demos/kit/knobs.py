@@ -323,7 +323,7 @@ class Knobs:
 
     @classmethod
     def read(cls, texts: Mapping[str, str]) -> tuple[Self, tuple[BadValue, ...]]:
-        """Parameters from texts, such as a permalink's; the missing and the bad take their default, the bad are named."""
+        """Parameters from texts, such as a permalink's; the missing and bad take their default, the bad are named."""
         declared, values, bad = knobs(cls), {}, []
         for name, text in texts.items():
             if name not in declared:
