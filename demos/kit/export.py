@@ -1,0 +1,65 @@
+"""A result as data: the numbers behind a demo's figures, for reading elsewhere."""
+
+import csv
+import io
+import json
+from html import escape
+from typing import Any
+
+from demos.kit.catalog import Demo
+from demos.kit.knobs import Knobs
+
+
+def as_json(demo: Demo, params: Knobs, result: Any) -> str:
+    """The parameters, the readings and every trace of the figures as JSON."""
+    document = {
+        "demo": demo.slug,
+        "params": vars(params),
+        "readings": demo.readings(params, result),
+        "figures": [
+            {"caption": caption, "traces": [trace.to_plotly_json() for trace in figure.data]}
+            for caption, figure in demo.figures(params, result).items()
+        ],
+    }
+    return json.dumps(document, ensure_ascii=False, indent=1, default=_plain)
+
+
+def as_csv(demo: Demo, params: Knobs, result: Any) -> str:
+    """Every point of the figures' traces as a row: figure, trace, x, y, z (z of images and heat maps, flattened)."""
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["figure", "trace", "x", "y", "z"])
+    for caption, figure in demo.figures(params, result).items():
+        for number, trace in enumerate(figure.data):
+            name = trace.name or f"trace {number}"
+            for point in _points(trace.to_plotly_json()):
+                rows.writerow([caption, name, *point])
+    return text.getvalue()
+
+
+def _points(trace: dict[str, Any]) -> list[tuple[Any, Any, Any]]:
+    x, y, z = (_listed(trace.get(axis)) for axis in "xyz")
+    if z and isinstance(z[0], list):
+        return [(x[j] if x else j, y[i] if y else i, value) for i, line in enumerate(z) for j, value in enumerate(line)]
+    length = max(len(x), len(y), len(z))
+    return [tuple(axis[i] if i < len(axis) else "" for axis in (x, y, z)) for i in range(length)]  # type: ignore[misc]
+
+
+def _listed(values: Any) -> list[Any]:
+    if values is None:
+        return []
+    return list(values.tolist()) if hasattr(values, "tolist") else list(values)
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def as_html(demo: Demo, params: Knobs, result: Any) -> str:
+    """The figures as one page, with plotly's script inside: it opens anywhere, without a network."""
+    parts = [f"<!doctype html><meta charset='utf-8'><title>{escape(demo.entry.title)}</title>"]
+    parts.append(f"<h1>{escape(demo.entry.title)}</h1><p>{escape(demo.entry.summary)}</p>")
+    for number, (caption, figure) in enumerate(demo.figures(params, result).items()):
+        parts.append(figure.to_html(full_html=False, include_plotlyjs=number == 0))
+        parts.append(f"<p>{escape(caption)}</p>")
+    return "\n".join(parts)

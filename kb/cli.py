@@ -1,0 +1,311 @@
+"""`kb ...`: everything the app does, from the command line."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import click
+
+from demos import kit
+from kb import verify as verifying
+from kb.card import Problem, schema
+from kb.library import Library, LibraryError
+from kb.search import Hit
+from kb.search import search as search_library
+
+APP = Path(__file__).parent.parent / "app.py"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--notes",
+    type=click.Path(path_type=Path),
+    help="Folder of cards; several are separated as in PATH. Default: $KB_NOTES, else the cards that ship with kb.",
+)
+def main(notes: Path | None) -> None:
+    """Paper notes that run: cards, live demos, measured claims."""
+    if notes is not None:
+        os.environ["KB_NOTES"] = str(notes)
+
+
+def _library() -> Library:
+    try:
+        return Library.open()
+    except LibraryError as problem:
+        raise click.ClickException(str(problem)) from None
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@main.command()
+@json_option
+def check(as_json: bool) -> None:
+    """Say everything that is wrong with the library's cards, and how to mend it; exit 1 if anything is."""
+    library = _library()
+    problems = [*library.problems, *verifying.problems(library)]
+    if as_json:
+        _print_json([problem.as_dict() for problem in problems])
+    else:
+        for problem in problems:
+            click.echo(str(problem))
+        click.echo(_summary(library, problems), err=bool(problems))
+    sys.exit(1 if problems else 0)
+
+
+def _summary(library: Library, problems: list[Problem]) -> str:
+    cards = f"{len(library)} card" + ("s" if len(library) != 1 else "")
+    return f"{cards}, no problems." if not problems else f"{cards}, {len(problems)} to mend."
+
+
+@main.command("schema")
+def print_schema() -> None:
+    """Print the JSON Schema of a card, for editors to complete and validate by."""
+    _print_json(schema())
+
+
+@main.command()
+@click.argument("query", nargs=-1, required=True)
+@click.option("--limit", default=10, show_default=True, type=click.IntRange(1, 1000), help="How many hits to print.")
+@json_option
+def search(query: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """Find cards, in English or Chinese, typos included."""
+    results = search_library(_library(), " ".join(query), limit=limit)
+    if as_json:
+        _print_json([_hit(hit) for hit in results.hits])
+        return
+    for notice in results.notices:
+        click.echo(notice, err=True)
+    for hit in results.hits:
+        click.echo(f"{click.style(hit.title, bold=True)}  {hit.slug}")
+        for why in hit.why[:2]:
+            snippet = "".join(click.style(text, underline=True) if marked else text for text, marked in why.snippet)
+            click.echo(f"    {why.field}: {' '.join(snippet.split())}" + (f" ({why.via})" if why.via else ""))
+    if not results.hits:
+        hint = f" Did you mean {results.suggestion!r}?" if results.suggestion else ""
+        click.echo(f"Nothing answers that.{hint}", err=True)
+
+
+def _hit(hit: Hit) -> dict[str, Any]:
+    why = [
+        {"field": why.field, "snippet": "".join(text for text, _ in why.snippet), "via": why.via,
+         "marks": [text for text, marked in why.snippet if marked]}
+        for why in hit.why
+    ]  # fmt: skip
+    return {"slug": hit.slug, "title": hit.title, "score": hit.score, "why": why}
+
+
+@main.command()
+@click.argument("slug")
+@json_option
+def show(slug: str, as_json: bool) -> None:
+    """Print one card."""
+    library = _library()
+    if slug not in library:
+        raise click.ClickException(f"There is no card {slug!r}." + _nearest(slug, library))
+    card = library[slug]
+    if as_json:
+        _print_json(card.model_dump(mode="json"))
+        return
+    click.secho(card.title, bold=True)
+    for line in (card.title_zh, ", ".join(card.authors), card.venue or str(card.year or "")):
+        if line:
+            click.echo(line)
+    for name, text in card.sections.items():
+        click.secho(f"\n{name}", bold=True)
+        click.echo(text.rstrip())
+    for claim in card.claims:
+        click.echo(f"\nClaim: {claim.says}" + (f"  [{claim.check}]" if claim.check else ""))
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+@main.command("demos")
+@json_option
+def list_demos(as_json: bool) -> None:
+    """List the live demos."""
+    entries = kit.catalog().values()
+    if as_json:
+        _print_json([asdict(entry) for entry in entries])
+        return
+    width = max((len(entry.slug) for entry in entries), default=0)
+    for entry in entries:
+        click.echo(f"{entry.slug:<{width}}  {entry.summary or 'broken: ' + entry.error}")
+
+
+class _DemoCommands(click.Group):
+    """One subcommand a demo, its options made from the demo's knobs; listing them imports none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(kit.catalog())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = kit.catalog().get(cmd_name)
+        if entry is None:
+            return None
+        if len(ctx.args) == 0 and ctx.resilient_parsing:
+            return click.Command(cmd_name, short_help=entry.summary)
+        return _demo_command(entry)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Demos"):
+            formatter.write_dl([(entry.slug, entry.summary) for entry in kit.catalog().values()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in kit.catalog():
+            raise click.ClickException(f"There is no demo {args[0]!r}." + _nearest(args[0], kit.catalog()))
+        return super().resolve_command(ctx, args)
+
+
+@main.group("run", cls=_DemoCommands)
+def run() -> None:
+    """Run a demo: `kb run DEMO --param value`; `kb run DEMO --help` lists its parameters."""
+
+
+def _demo_command(entry: kit.Entry) -> click.Command:
+    try:
+        demo = kit.load(entry.slug)
+    except kit.DemoError as problem:
+        raise click.ClickException(str(problem)) from None
+    defaults = demo.params()
+    options: list[click.Parameter] = [
+        click.Option(
+            [f"--{name.replace('_', '-')}", name],
+            type=_KnobType(name, knob),
+            default=None,
+            metavar="VALUE",
+            help=f"{knob.doc or name}: {knob.takes()}. Default: {knob.write(getattr(defaults, name))}.",
+        )
+        for name, knob in kit.knobs(demo.params).items()
+    ]
+    options += [
+        click.Option(
+            ["--json", "json_file"], type=click.Path(), help="Write the figures' data as JSON ('-': standard output)."
+        ),
+        click.Option(
+            ["--html", "html_file"],
+            type=click.Path(dir_okay=False),
+            help="Write the figures as a page that needs no network.",
+        ),
+    ]
+    return click.Command(entry.slug, params=options, callback=_runs(demo), help=f"{entry.title}: {entry.summary}")
+
+
+class _KnobType(click.ParamType):
+    """Reads a knob's value, and says in the knob's own words what it takes."""
+
+    def __init__(self, parameter: str, knob: kit.Knob) -> None:
+        self.name, self.parameter, self.knob = "value", parameter, knob
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return kit.read_value(self.parameter, self.knob, str(value))
+        except kit.BadValue as problem:
+            self.fail(str(problem), param, ctx)
+
+
+def _runs(demo: kit.Demo) -> Callable[..., None]:
+    def callback(json_file: str | None, html_file: str | None, **given: Any) -> None:
+        params = demo.params(**{name: value for name, value in given.items() if value is not None})
+        shown = sys.stderr.isatty() and demo.entry.pace == "training"
+        result = None
+        for count, frame in enumerate(demo.frames(params), start=1):
+            result = frame
+            if shown:
+                click.echo(f"\rframe {count} …", nl=False, err=True)
+        if shown:
+            click.echo("\r", nl=False, err=True)
+        if json_file != "-":
+            for name, reading in demo.readings(params, result).items():
+                click.echo(f"{name}: {reading if isinstance(reading, str) else f'{reading:.6g}'}")
+        if json_file:
+            from demos.kit import export
+
+            _write(json_file, export.as_json(demo, params, result))
+        if html_file:
+            from demos.kit import export
+
+            _write(html_file, export.as_html(demo, params, result))
+
+    return callback
+
+
+def _write(file: str, text: str) -> None:
+    if file == "-":
+        click.echo(text)
+        return
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as problem:
+        raise click.ClickException(f"{file} cannot be written: {problem.strerror}.") from None
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="[CARD|DEMO|DEMO.CHECK]...")
+@json_option
+def verify(names: tuple[str, ...], as_json: bool) -> None:
+    """Run the checks that claims name (all by default); exit 1 if a law or a finding fails."""
+    records = []
+    try:
+        for record in verifying.verify(_library(), names):
+            records.append(record)
+            if not as_json:
+                click.echo(_verdict(record))
+    except verifying.VerifyError as problem:
+        raise click.ClickException(str(problem)) from None
+    failed = [record for record in records if record.failed]
+    if as_json:
+        _print_json([asdict(record) for record in records])
+    else:
+        reports = [record for record in records if record.kind == "report"]
+        held = sum(record.holds for record in records if record.kind != "report")
+        click.echo(f"{held} hold, {len(failed)} fail, {len(reports)} reports (shown, not enforced).")
+    sys.exit(1 if failed else 0)
+
+
+def _verdict(record: verifying.Record) -> str:
+    sign = "✓" if record.holds else ("✗" if record.failed else "•")
+    color = "green" if record.holds else ("red" if record.failed else "yellow")
+    head = f"{click.style(sign, fg=color)} {record.name}: {record.claim}"
+    if record.error or record.measured is None:
+        return f"{head}\n    could not be measured: {record.error}"
+    allowed = f", tolerance {record.tolerance:.3g}" if record.tolerance else ""
+    return (
+        f"{head}\n    measured {record.measured:.6g}, {record.relation} {record.reference:.6g}{allowed} "
+        f"({record.why}) [{record.kind}, {record.seconds:.1f} s]"
+    )
+
+
+@main.command()
+@click.option("--port", default=8501, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option(
+    "--address", default="localhost", show_default=True, help="Address to listen on; 0.0.0.0 opens it to the network."
+)
+@click.option("--notes", type=click.Path(path_type=Path), help="Folder of cards, as for `kb --notes`.")
+def serve(port: int, address: str, notes: Path | None) -> None:
+    """Run the web app."""
+    if notes is not None:
+        os.environ["KB_NOTES"] = str(notes)
+    library = _library()
+    click.echo(f"{len(library)} cards. Open http://localhost:{port} (stop with Ctrl+C).")
+    settings = [f"--server.port={port}", f"--server.address={address}", "--server.headless=true"]
+    # The app's paths and .streamlit/config.toml are found from its own folder.
+    os.environ["KB_NOTES"] = os.pathsep.join(str(folder.resolve()) for folder in library.folders)
+    os.chdir(APP.parent)
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(APP), *settings])
+
+
+if __name__ == "__main__":
+    main()

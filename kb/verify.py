@@ -1,0 +1,193 @@
+"""Runs the checks that claims name, and remembers what they measured.
+
+Records live in the cache folder and are disposable; one counts only as long as its demo's source is what was measured.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+
+from demos import kit
+from kb.cache import cache_folder
+from kb.card import Problem
+from kb.library import Library
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one check measured: the claim, the evidence (None where it could not measure), and when.
+
+    Attributes:
+        demo, check, claim, source, kind: the check, its sentence, where it comes from, and law, finding or report.
+        measured, relation, reference, tolerance, why, quantity: its evidence.
+        holds: whether the evidence is what the claim says.
+        error: what kept it from measuring, empty otherwise.
+        seconds: how long it took.
+        digest: of the demo's source; an edited demo makes the record stale.
+        at: when, ISO 8601, UTC.
+    """
+
+    demo: str
+    check: str
+    claim: str
+    source: str
+    kind: str
+    measured: float | None
+    reference: float | None
+    relation: str
+    tolerance: float | None
+    why: str
+    quantity: str
+    holds: bool
+    error: str
+    seconds: float
+    digest: str
+    at: str
+
+    @property
+    def name(self) -> str:
+        """The check as cards name it, `demo.check`."""
+        return f"{self.demo}.{self.check}"
+
+    @property
+    def failed(self) -> bool:
+        """Whether something enforced does not hold: reports are only shown."""
+        return not self.holds and (self.kind != "report" or bool(self.error))
+
+
+class VerifyError(Exception):
+    """A name to verify that is neither a card, a demo nor a check."""
+
+
+def claimed(library: Library) -> dict[str, tuple[str, ...]]:
+    """The checks that cards' claims name, `demo.check` -> slugs of the cards, sorted."""
+    names: dict[str, list[str]] = {}
+    for slug in library:
+        for claim in library[slug].claims:
+            if claim.check:
+                names.setdefault(claim.check, []).append(slug)
+    return {name: tuple(names[name]) for name in sorted(names)}
+
+
+def select(library: Library, names: Iterable[str] = ()) -> list[str]:
+    """The checks that some names stand for: a card's claims, all of a demo, one `demo.check`; none: all claimed.
+
+    Raises:
+        VerifyError: for a name that is none of these, with the nearest one.
+    """
+    entries = kit.catalog()
+    chosen: dict[str, None] = {}
+    for name in names:
+        demo, _, check = name.partition(".")
+        if check and demo in entries and check in entries[demo].checks:
+            chosen[name] = None
+        elif name in library or name in entries:
+            if name in library:
+                chosen |= dict.fromkeys(claim.check for claim in library[name].claims if claim.check)
+            if name in entries:
+                chosen |= dict.fromkeys(f"{name}.{check}" for check in entries[name].checks)
+        else:
+            near = get_close_matches(name, [*library, *entries], n=1)
+            hint = f" Did you mean {near[0]}?" if near else " `kb demos` lists the demos."
+            raise VerifyError(f"{name!r} is neither a card, a demo nor a check.{hint}")
+    return list(chosen) if names else list(claimed(library))
+
+
+def measure(name: str, params: kit.Knobs | None = None) -> Record:
+    """Runs one check, `demo.check`, at the demo's defaults or the given parameters."""
+    slug, _, check_name = name.partition(".")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        demo = kit.load(slug)
+        check = demo.checks[check_name]
+    except (kit.DemoError, KeyError) as problem:
+        error = str(problem) if isinstance(problem, kit.DemoError) else f"demos/{slug}.py has no check {check_name!r}."
+        return Record(slug, check_name, "", "", "", None, None, "", None, "", "", False, error, 0.0, "", now)
+    outcome = check.run(params or demo.params())
+    evidence = outcome.evidence
+    return Record(
+        demo=slug,
+        check=check_name,
+        claim=check.says,
+        source=check.source,
+        kind=check.kind,
+        measured=evidence and evidence.measured,
+        reference=evidence and evidence.reference,
+        relation=evidence.relation if evidence else "",
+        tolerance=evidence and evidence.tolerance,
+        why=evidence.why if evidence else "",
+        quantity=evidence.quantity if evidence else "",
+        holds=outcome.holds,
+        error=outcome.error,
+        seconds=round(outcome.seconds, 3),
+        digest=kit.digest(slug),
+        at=now,
+    )
+
+
+def verify(library: Library, names: Iterable[str] = ()) -> Iterator[Record]:
+    """Runs the selected checks one by one and remembers each record as it comes."""
+    for name in select(library, names):
+        record = measure(name)
+        remember([record])
+        yield record
+
+
+def problems(library: Library) -> list[Problem]:
+    """What cards say of demos and checks that are not there, and demos that are broken."""
+    entries = kit.catalog()
+    found = [
+        Problem(entry.error, "Mend the file; the other demos are not affected.", "error", f"demos/{slug}.py", 1, 1, "")
+        for slug, entry in entries.items()
+        if entry.error
+    ]
+    for slug in library:
+        card, file = library[slug], str(library.files[slug])
+        for demo in card.demos:
+            if demo not in entries:
+                found.append(_missing(file, "demos", f"there is no demo {demo!r}", demo, entries))
+        for claim in card.claims:
+            demo, _, check = (claim.check or "").partition(".")
+            if claim.check and check not in getattr(entries.get(demo), "checks", {}):
+                every = [f"{slug}.{name}" for slug, entry in entries.items() for name in entry.checks]
+                found.append(_missing(file, "claims", f"there is no check {claim.check!r}", claim.check, every))
+    return found
+
+
+def _missing(file: str, field: str, message: str, name: str, known: Iterable[str]) -> Problem:
+    near = get_close_matches(name, list(known), n=1)
+    mend = f"Did you mean {near[0]}?" if near else "`kb demos` lists what there is."
+    return Problem(message, mend, "error", file, 1, 1, field)
+
+
+def recorded() -> dict[str, Record]:
+    """The remembered records by `demo.check`, without those whose demo has been edited since."""
+    try:
+        stored = json.loads(_store().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    known = {field.name for field in fields(Record)}
+    records = {name: Record(**row) for name, row in stored.items() if isinstance(row, dict) and set(row) == known}
+    digests = {slug: kit.digest(slug) for slug in kit.catalog()}
+    return {name: record for name, record in records.items() if digests.get(record.demo) == record.digest}
+
+
+def remember(records: Iterable[Record]) -> None:
+    """Adds records to the store; a cache folder that cannot be written is no error."""
+    rows: Mapping[str, object] = {name: asdict(record) for name, record in recorded().items()}
+    rows = {**rows, **{record.name: asdict(record) for record in records}}
+    try:
+        _store().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=_store().parent, delete=False, encoding="utf-8") as file:
+            json.dump(rows, file, ensure_ascii=False, indent=1)
+        Path(file.name).replace(_store())
+    except OSError:
+        return
+
+
+def _store() -> Path:
+    return cache_folder() / "records.json"

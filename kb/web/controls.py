@@ -1,0 +1,159 @@
+"""A demo's knobs as widgets, and its parameters as the page's address.
+
+The address is the truth when a page opens or the reader goes back; from then on the widgets are, and the address
+follows them.
+"""
+
+import math
+import random
+from typing import Any
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from demos import kit
+
+LOG_STEPS = 100
+LINEAR_STEPS = 200
+FEW_OPTIONS = 4
+
+
+def opened(demo: kit.Demo) -> tuple[kit.BadValue, ...]:
+    """Sets the widgets from the address where it is not the one we wrote; returns what in it could not be read."""
+    address = {name: value for name, value in st.query_params.items() if name != "id"}
+    if st.session_state.get("written") == (demo.slug, address):
+        return ()
+    params, bad = demo.params.read(address)
+    set_widgets(demo, params)
+    st.session_state["written"] = (demo.slug, address)
+    return bad
+
+
+def set_widgets(demo: kit.Demo, params: kit.Knobs) -> None:
+    """Turns every widget to the given parameters."""
+    for name, knob in kit.knobs(demo.params).items():
+        value = getattr(params, name)
+        typed = isinstance(knob, kit.Numbers | kit.Text)
+        st.session_state[_key(demo, name)] = knob.write(value) if typed else value
+        if isinstance(knob, kit.Range) and knob.log:
+            st.session_state[_key(demo, name) + ".stops"] = _log_stops(knob, value)
+
+
+def write_address(demo: kit.Demo, params: kit.Knobs) -> None:
+    """Makes the address say what the widgets say: every parameter that is not at its default."""
+    address = params.write()
+    if st.session_state.get("written") != (demo.slug, address):
+        st.session_state["written"] = (demo.slug, address)
+        st.query_params.from_dict({"id": demo.slug, **address})
+
+
+def turned(demo: kit.Demo) -> kit.Knobs:
+    """Draws the widgets and returns the parameters they stand at; an unreadable text keeps the last good one."""
+    good: dict[str, Any] = st.session_state.setdefault(f"{demo.slug}.good", {})
+    values: dict[str, Any] = {}
+    declared = kit.knobs(demo.params)
+    for name, knob in declared.items():
+        if _relevant(knob, values):
+            try:
+                values[name] = good[name] = _widget(demo, name, knob)
+            except kit.BadValue as problem:
+                st.error(str(problem), icon=":material/error:")
+                values[name] = good.get(name, getattr(demo.params(), name))
+        else:
+            values[name] = _state(demo, name, knob)
+    return demo.params(**values)
+
+
+def _relevant(knob: kit.Knob, values: dict[str, Any]) -> bool:
+    return knob.when is None or values.get(knob.when[0]) in knob.when[1]
+
+
+def _state(demo: kit.Demo, name: str, knob: kit.Knob) -> Any:
+    """A hidden knob's value: kept, though its widget is not drawn."""
+    key = _key(demo, name)
+    default = getattr(demo.params(), name)
+    st.session_state[key] = value = st.session_state.get(
+        key, knob.write(default) if isinstance(default, str) else default
+    )
+    try:
+        return kit.read_value(name, knob, value) if isinstance(knob, kit.Numbers | kit.Text) else knob.accept(value)
+    except ValueError:
+        return default
+
+
+def _key(demo: kit.Demo, name: str) -> str:
+    return f"{demo.slug}.{name}"
+
+
+def label(name: str, knob: kit.Knob) -> str:
+    """What stands over a knob: what it is, with its unit."""
+    text = knob.doc or name.replace("_", " ")
+    return text[:1].upper() + text[1:] + (f", {knob.unit}" if knob.unit else "")
+
+
+def _widget(demo: kit.Demo, name: str, knob: kit.Knob) -> Any:
+    key, title = _key(demo, name), label(name, knob)
+    match knob:
+        case kit.SeedRange():
+            return _seed(key, title, knob)
+        case kit.Range(log=True):
+            return st.select_slider(title, st.session_state[f"{key}.stops"], key=key, format_func=_short)
+        case kit.Range():
+            return _slider(key, title, knob)
+        case kit.Choice(options=options):
+            say = _words
+            if len(options) <= FEW_OPTIONS:
+                return st.segmented_control(title, options, key=key, required=True, format_func=say)
+            return st.selectbox(title, options, key=key, format_func=say)
+        case kit.Toggle():
+            return st.toggle(title, key=key)
+        case _:
+            text = st.text_input(title, key=key, help=f"Takes {knob.takes()}.")
+            return kit.read_value(name, knob, text)
+
+
+def _words(option: str) -> str:
+    return option.replace("_", " ")
+
+
+def _slider(key: str, title: str, knob: kit.Range) -> Any:
+    value = st.session_state[key]
+    low, high = min(knob.span[0], value), max(knob.span[1], value)
+    if knob.integer:
+        return st.slider(title, int(low), int(high), key=key, step=int(knob.step or 1))
+    step = knob.step or 10 ** math.floor(math.log10((high - low) / LINEAR_STEPS * 2))
+    return st.slider(title, float(low), float(high), key=key, step=float(step), format="%g")
+
+
+def _seed(key: str, title: str, knob: kit.Range) -> Any:
+    left, right = st.columns([2, 1], vertical_alignment="bottom", wrap=False)
+    with right:
+        st.button(
+            "New", key=f"{key}.new", help="Draw a new seed", icon=":material/casino:", on_click=_new_seed, args=(key,)
+        )
+    with left:
+        return st.number_input(title, int(knob.low), int(knob.high), key=key, step=1)
+
+
+def _new_seed(key: str) -> None:
+    # Which seed a reader draws is not part of any result: the seed itself is shown and in the address.
+    st.session_state[key] = random.SystemRandom().randrange(1000)
+
+
+def _log_stops(knob: kit.Range, value: float) -> list[float]:
+    """The stops of a logarithmic slider, round numbers with the ends and the present value among them."""
+    low, high = (math.log(end) for end in knob.span)
+    exact = [math.exp(low + (high - low) * i / LOG_STEPS) for i in range(LOG_STEPS + 1)]
+    stops = {float(f"{stop:.2g}") for stop in exact[1:-1]} | {*knob.span, value}
+    inside = [stop for stop in stops if min(knob.span[0], value) <= stop <= max(knob.span[1], value)]
+    return sorted({round(stop) for stop in inside} if knob.integer else {float(stop) for stop in inside})
+
+
+def _short(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def permalink(demo: kit.Demo, params: kit.Knobs) -> str:
+    """The page's full address with every parameter that is not at its default."""
+    here = (st.context.url or "").split("?")[0]
+    return f"{here}?{urlencode({'id': demo.slug, **params.write()}, safe=',')}"

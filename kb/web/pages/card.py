@@ -1,0 +1,136 @@
+"""One card: its six sections, what it rests on, and where to go from here."""
+
+from difflib import get_close_matches
+
+import streamlit as st
+
+from kb import verify
+from kb.card import Card
+from kb.library import Library
+from kb.web import claims, shell
+
+SIGNS = {
+    "Key": "🔑 Key",
+    "Source": "🎓 Source",
+    "Motivation": "🌱 Motivation",
+    "Methodology": "💊 Methodology",
+    "Exps": "📐 Exps",
+    "Ideas": "💡 Ideas",
+    "Notes": "📝 Notes",
+}
+ADDRESSES = {"arxiv": "https://arxiv.org/abs/{}", "doi": "https://doi.org/{}"}
+
+
+def main() -> None:
+    library, slug = shell.library(), st.query_params.get("id", "")
+    if slug not in library:
+        near = get_close_matches(slug, list(library), n=1)
+        shell.empty(
+            f"There is no card “{slug}”." if slug else "No card was asked for.", "The library lists all of them."
+        )
+        st.page_link("pages/library.py", label="To the library", icon=":material/menu_book:")
+        if near:
+            shell.card_link(library[near[0]])
+        return
+    card = library[slug]
+    text, rail = st.columns([7, 3], gap="large")
+    with text:
+        _head(card)
+        _prose(card)
+        _claims(card)
+        _corrections(card)
+    with rail:
+        _facts(library, card)
+
+
+def _head(card: Card) -> None:
+    st.title(shell.plain(card.title), anchor=False)
+    if card.title_zh:
+        st.html(f"<p class='kb-title'>{shell.escape(card.title_zh)}</p>")
+    st.html(f"<p class='kb-quiet'>{shell.escape(shell.byline(card))}</p>")
+
+
+def _prose(card: Card) -> None:
+    with st.container(key="prose"):
+        if card.summary_zh:
+            with st.container(border=True):
+                st.markdown(card.summary_zh)
+        for name, text in card.sections.items():
+            st.subheader(SIGNS[name], anchor=name.lower())
+            st.markdown(text)
+
+
+def _claims(card: Card) -> None:
+    if not card.claims:
+        return
+    st.subheader("Claims, measured", anchor="claims")
+    with st.container(key="claims"):
+        checks = [claim.check for claim in card.claims if claim.check]
+        if checks and st.button("Measure them now", icon=":material/play_arrow:", key="measure"):
+            with st.status(f"Measuring {len(checks)} claims …") as status:
+                for record in verify.verify(shell.library(), checks):
+                    status.update(label=f"Measured: {record.claim}")
+                status.update(label="All measured.", state="complete")
+        records = verify.recorded()
+        for claim in card.claims:
+            record = records.get(claim.check or "")
+            claims.claim(claim.says, record)
+            if claim.check:
+                shell.demo_link(claim.check.partition(".")[0], f"Measured by {claim.check}", icon=":material/science:")
+
+
+def _corrections(card: Card) -> None:
+    if not card.corrections:
+        return
+    st.subheader("Corrected from the original notes", anchor="corrections")
+    with st.container(key="corrections"):
+        for correction in card.corrections:
+            st.markdown(f"~~{shell.plain(correction.said)}~~  \n{correction.right}")
+            if correction.why:
+                st.caption(correction.why)
+
+
+def _facts(library: Library, card: Card) -> None:
+    if card.demos:
+        with st.container(border=True):
+            st.markdown("**Try it live**")
+            for slug in card.demos:
+                shell.demo_link(slug, slug.replace("_", " "), icon=":material/science:")
+    facts = {
+        "Authors": shell.escape(", ".join(card.authors)),
+        "Venue": shell.escape(card.venue),
+        "Year": str(card.year or ""),
+        "Topic": shell.escape((card.topic or "").replace("_", " ")),
+        "Tags": shell.escape(", ".join(card.tags)),
+        "Also known as": shell.escape(", ".join(card.aliases)),
+        "Status": card.status,
+        "Added": str(card.added or ""),
+        "Links": "<br>".join(_address(kind, link) for kind, link in card.links.items()),
+        "Not confirmed": shell.escape(", ".join(card.unverified)),
+    }
+    st.html("".join(f"<p class='kb-fact'><b>{name}</b>{value}</p>" for name, value in facts.items() if value))
+    _neighbors(library, "Related", [(related.card, related.why) for related in card.related])
+    mentioned = {related.card for related in card.related}
+    back = [(link.card, link.why) for link in library.backlinks.get(card.slug, ()) if link.card not in mentioned]
+    _neighbors(library, "Linked from", back)
+    st.html(f"<p class='kb-quiet'>Edit this card: {shell.escape(str(library.files[card.slug]))}</p>")
+
+
+def _address(kind: str, link: str) -> str:
+    address = ADDRESSES.get(kind, "{}").format(link)
+    shown = f"{kind}: {link}" if kind in ADDRESSES else link.removeprefix("https://").rstrip("/")
+    return f"<a href='{shell.escape(address)}' target='_blank' rel='noopener'>{shell.escape(shown)}</a>"
+
+
+def _neighbors(library: Library, title: str, links: list[tuple[str, str]]) -> None:
+    known = [(slug, why) for slug, why in links if slug in library]
+    if not known:
+        return
+    st.markdown(f"**{title}**")
+    for slug, why in known:
+        shell.card_link(library[slug])
+        if why:
+            st.caption(why)
+
+
+main()

@@ -1,0 +1,26 @@
+"""What is wrong with the library's files, and how to mend each."""
+
+import streamlit as st
+
+from kb import verify
+from kb.web import shell
+
+
+def main() -> None:
+    st.title("Problems", anchor=False)
+    library = shell.library()
+    problems = [*library.problems, *verify.problems(library)]
+    if not problems:
+        shell.empty("Nothing is wrong.", "Every card reads as it should.")
+        return
+    st.caption("The other cards are not affected. A file is read again as soon as you save it.")
+    for problem in problems:
+        with st.container(border=True):
+            where = f"{problem.file}, line {problem.line}" + (f", {problem.field}" if problem.field else "")
+            sign = ":red[:material/error:]" if problem.severity == "error" else ":orange[:material/warning:]"
+            st.markdown(f"{sign} **{shell.plain(problem.message)}**")
+            st.markdown(shell.plain(problem.mend))
+            st.caption(shell.plain(where))
+
+
+main()

@@ -1,0 +1,71 @@
+"""What stands on every page: the library as it is on disk now, the reading room's style, and links."""
+
+import html
+from pathlib import Path
+
+import streamlit as st
+
+from kb.card import Card
+from kb.library import Library, LiveLibrary
+
+STYLE = Path(__file__).with_name("style.css")
+CHECK_FOR_EDITS = 1.0
+
+
+@st.cache_resource
+def _live() -> LiveLibrary:
+    return LiveLibrary(Library.open())
+
+
+def library() -> Library:
+    """The library as it is on disk, at most a second or two old."""
+    return _live().snapshot
+
+
+def lay_out() -> None:
+    """The style, and a page that follows edits to the cards' files."""
+    st.html(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
+    st.session_state["snapshot"] = library()
+    _follow_edits()
+
+
+@st.fragment(run_every=CHECK_FOR_EDITS)
+def _follow_edits() -> None:
+    if library() is not st.session_state["snapshot"]:
+        st.rerun()
+
+
+def byline(card: Card) -> str:
+    """Authors in short, venue or year."""
+    who = card.authors[0] + (" et al." if len(card.authors) > 2 else "") if card.authors else ""
+    if len(card.authors) == 2:
+        who = " and ".join(card.authors)
+    where = card.venue or (str(card.year) if card.year else "")
+    return " · ".join(part for part in (who, where) if part)
+
+
+def card_link(card: Card, *, label: str = "") -> None:
+    """A link to a card's page."""
+    st.page_link("pages/card.py", label=label or plain(card.title), query_params={"id": card.slug})
+
+
+def demo_link(slug: str, label: str, *, icon: str | None = None) -> None:
+    """A link to a demo's page."""
+    st.page_link("pages/demo.py", label=label, icon=icon, query_params={"id": slug})
+
+
+def plain(text: str) -> str:
+    """A text made safe to stand in Markdown as itself."""
+    for character in r"\`*_{}[]<>#$:~|":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def escape(text: str) -> str:
+    """A text made safe to stand in HTML."""
+    return html.escape(text, quote=True)
+
+
+def empty(title: str, advice: str) -> None:
+    """What a page shows when there is nothing: what that means, and what to do."""
+    st.html(f"<div class='kb-empty'><p>{escape(title)}</p><p>{escape(advice)}</p></div>")
