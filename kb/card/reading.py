@@ -94,7 +94,7 @@ class _Reader:
         data = self.top(text, "write `topics:` and below it lines of `slug: Chinese name`.") or {}
         for name in data.keys() - {"topics"}:
             self.add("this is not a setting of a library.", "delete it; the one setting is `topics`.", (name,))
-        topics = data.get("topics", {})
+        topics = {} if data.get("topics") is None else data["topics"]
         if not isinstance(topics, dict):
             self.add(
                 f"{kind_of(self.nodes['topics',])} stands here.", "write lines of `slug: Chinese name`.", ("topics",)
@@ -170,18 +170,18 @@ class _Reader:
         """A list as Markdown bullets; what stands below `- parent:`, or in a list of its own, is nested."""
         indent = "  " * depth
         for child in node.value:
-            if isinstance(child, yaml.SequenceNode):
-                yield from self.bullets(child, path, depth + 1)
-            elif isinstance(child, yaml.ScalarNode):
-                if text := child.value.strip():
-                    yield f"{indent}- " + text.replace("\n", f"\n{indent}  ")
-            elif len(child.value) == 1 and isinstance(child.value[0][1], yaml.SequenceNode):
-                parent, children = child.value[0]
-                yield f"{indent}- {parent.value}"
-                yield from self.bullets(children, path, depth + 1)
-            else:
-                mend = "put the whole bullet in quotes, or write the section as a literal block (|)."
-                self.add_at(child, "a colon and a space make a mapping of this bullet.", mend, path)
+            match child:
+                case yaml.ScalarNode(value=text):
+                    if text := text.strip():
+                        yield f"{indent}- " + text.replace("\n", f"\n{indent}  ")
+                case yaml.SequenceNode():
+                    yield from self.bullets(child, path, depth + 1)
+                case yaml.MappingNode(value=[(yaml.ScalarNode(value=parent), yaml.SequenceNode() as children)]):
+                    yield f"{indent}- {parent}"
+                    yield from self.bullets(children, path, depth + 1)
+                case _:
+                    mend = "put the whole bullet in quotes, or write the section as a literal block (|)."
+                    self.add_at(child, "a colon and a space make a mapping of this bullet.", mend, path)
 
     # Plain values to a card.
 

@@ -113,20 +113,20 @@ class _Place(NamedTuple):
     """Where PyYAML stopped, and what it said."""
 
     said: str
-    while_: str
+    doing: str
     line: str  # that line's text
     column: int  # counts from 0
 
 
 def _explained(error: yaml.MarkedYAMLError, text: str) -> Unreadable:
-    said, while_ = error.problem or "", error.context or ""
-    opened_before = "end of stream" in said or "simple key" in while_ or _UNCLOSED.search(while_)
+    said, doing = error.problem or "", error.context or ""
+    opened_before = "end of stream" in said or "simple key" in doing or _UNCLOSED.search(doing)
     mark = (error.context_mark if opened_before else None) or error.problem_mark
     if mark is None:
         return Unreadable(f"this is not YAML: {said}.", "compare it with another card.")
     lines = text.splitlines()
     line = lines[mark.line] if mark.line < len(lines) else ""
-    message, mend = _plain_english(_Place(said, while_, line, mark.column))
+    message, mend = _plain_english(_Place(said, doing, line, mark.column))
     return Unreadable(message, mend, mark.line + 1, mark.column + 1)
 
 
@@ -146,38 +146,39 @@ def _plain_english(at: _Place) -> tuple[str, str]:
             "this key is indented deeper than the line above, so YAML takes it for a part of that value.",
             "start it in the same column as the keys around it.",
         )
-    if "quoted scalar" in at.while_ and "end of stream" in at.said:
+    if "quoted scalar" in at.doing and "end of stream" in at.said:
         return "the quote that opens here is never closed.", "close it at the end of the value."
-    if "quoted scalar" in at.while_:
+    if "quoted scalar" in at.doing:
+        escape = at.line.rfind("\\", 0, at.column + 1)
         return (
-            f"a backslash in double quotes starts an escape, and {at.line[at.column - 1 : at.column + 1]!r} is none.",
+            f"a backslash in double quotes starts an escape, and {at.line[escape : escape + 2]} is none.",
             "use single quotes, in which a backslash is a backslash.",
         )
-    if "flow node" in at.while_:
+    if "flow node" in at.doing:
         return (
             "a value is missing here, or a bracket is not closed.",
             "delete a comma too many; close the bracket; put a value that starts with a bracket in quotes.",
         )
-    if _UNCLOSED.search(at.while_):
+    if _UNCLOSED.search(at.doing):
         return (
             f"the {here} that opens here is not closed, or a comma or quotes are missing inside it.",
             f"close it; a value that starts with {here} and is plain text goes in quotes, and so does one inside it "
             "that holds a comma or a colon.",
         )
-    if "simple key" in at.while_:
+    if "simple key" in at.doing:
         return (
             "this line is neither `key: value` nor indented as a part of the value above.",
             "indent it, or write a colon and a space after the key.",
         )
-    if "block scalar" in at.while_:
+    if "block scalar" in at.doing:
         return "text follows | or > on its line.", "start the text on the next line, indented by two spaces."
-    if "alias" in at.while_ or "anchor" in at.while_ or "tag" in at.while_ or "cannot start any token" in at.said:
+    if "alias" in at.doing or "anchor" in at.doing or "tag" in at.doing or "cannot start any token" in at.said:
         return f"a value without quotes cannot start with {here or at.line[at.column - 1 :]}.", f"write {in_quotes}."
     if "sequence entries are not allowed" in at.said:
         return "a list with dashes starts on its key's own line.", "start each `- ` on a line of its own."
     if entry and at.column > entry.start("value"):
         return "text follows the closing quote or bracket of this value.", f"write {in_quotes}."
-    if "block" in at.while_:
+    if "block" in at.doing:
         return "this line's indentation fits no line above.", "start it in the same column as its neighbors."
     if "document start" in at.said:
         return "a second document starts here.", "keep one card in a file: move the rest into its own."

@@ -7,7 +7,7 @@ import yaml
 
 from kb.card.model import SECTIONS, Card
 
-WIDTH = 110
+WIDTH = 100
 _NOT_IN_A_LITERAL = re.compile("[\u2028\u2029\ufeff\ufffe\uffff]")
 
 
