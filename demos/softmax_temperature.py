@@ -142,7 +142,7 @@ def figure(p: Params, r: Result) -> dict[str, go.Figure]:
         line={"color": style.GRAY, "dash": "dot"},
     )
     for curve in (spread, pull):
-        curve.add_vline(x=p.temperature, line={"color": style.RED, "width": 1.5}, annotation_text="T")
+        style.here(curve, p.temperature, "T")
     return {
         "The probabilities at T against those at T = 1.": bars,
         "From one sure answer on the left to all alike on the right.": spread,

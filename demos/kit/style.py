@@ -3,6 +3,8 @@
 The page lays its theme over text, grid and ground; a figure names only the colors of its data.
 """
 
+import math
+
 import plotly.graph_objects as go
 
 BLUE, ORANGE, GREEN, PURPLE, RED, GRAY = "#3f7cc4", "#d9822b", "#2f9e84", "#9468c4", "#cb4b5b", "#8b9099"
@@ -29,8 +31,22 @@ def figure(*, x: str = "", y: str = "", height: int = HEIGHT, log_x: bool = Fals
         uirevision="keep",
         bargap=0.25,
     )
-    fig.update_xaxes(title=x, type="log" if log_x else "linear", zeroline=False)
-    fig.update_yaxes(title=y, type="log" if log_y else "linear", zeroline=False)
+    fig.update_xaxes(title=x, zeroline=False, **_scale(log_x))
+    fig.update_yaxes(title=y, zeroline=False, **_scale(log_y))
+    return fig
+
+
+def _scale(log: bool) -> dict[str, object]:
+    # Labels at the powers of ten alone: plotly's 2 and 5 between them read as numbers of their own.
+    return {"type": "log", "dtick": 1} if log else {"type": "linear"}
+
+
+def here(fig: go.Figure, x: float, name: str) -> go.Figure:
+    """Marks where a knob stands on the x axis, with its name on top; returns the same figure."""
+    fig.add_vline(x=x, line={"color": RED, "width": 1.5})
+    # plotly places an annotation on a log axis by the logarithm, a line by the value.
+    at = math.log10(x) if fig.layout.xaxis.type == "log" else x
+    fig.add_annotation(x=at, y=1, yref="paper", text=name, showarrow=False, xanchor="left", xshift=4, yanchor="top")
     return fig
 
 

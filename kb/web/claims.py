@@ -12,11 +12,9 @@ SIGNS = {"holds": "✓", "fails": "✗", "report": "•", "open": "○"}
 
 def number(value: float) -> str:
     """A measured number, short enough to read and long enough to judge."""
-    if value == 0 or not math.isfinite(value):
-        return str(value)
-    if value == int(value) and abs(value) < 1e6:
+    if math.isfinite(value) and value == int(value) and abs(value) < 1e6:
         return str(int(value))
-    return f"{value:.3e}" if abs(value) < 1e-3 or abs(value) >= 1e6 else f"{value:.5g}"
+    return f"{value:.5g}" if 1e-3 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def claim(says: str, record: Record | None, *, kind: str = "", source: str = "") -> None:

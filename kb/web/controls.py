@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from demos import kit
+from kb.web.shell import address
 
 LOG_STEPS = 100
 LINEAR_STEPS = 200
@@ -20,12 +21,12 @@ FEW_OPTIONS = 4
 
 def opened(demo: kit.Demo) -> tuple[kit.BadValue, ...]:
     """Sets the widgets from the address where it is not the one we wrote; returns what in it could not be read."""
-    address = {name: value for name, value in st.query_params.items() if name != "id"}
-    if st.session_state.get("written") == (demo.slug, address):
+    asked = {name: value for name, value in st.query_params.items() if name != "id"}
+    if st.session_state.get("written") == (demo.slug, asked):
         return ()
-    params, bad = demo.params.read(address)
+    params, bad = demo.params.read(asked)
     set_widgets(demo, params)
-    st.session_state["written"] = (demo.slug, address)
+    st.session_state["written"] = (demo.slug, asked)
     return bad
 
 
@@ -41,10 +42,9 @@ def set_widgets(demo: kit.Demo, params: kit.Knobs) -> None:
 
 def write_address(demo: kit.Demo, params: kit.Knobs) -> None:
     """Makes the address say what the widgets say: every parameter that is not at its default."""
-    address = params.write()
-    if st.session_state.get("written") != (demo.slug, address):
-        st.session_state["written"] = (demo.slug, address)
-        st.query_params.from_dict({"id": demo.slug, **address})
+    written = params.write()
+    st.session_state["written"] = (demo.slug, written)
+    address({"id": demo.slug, **written})
 
 
 def turned(demo: kit.Demo) -> kit.Knobs:

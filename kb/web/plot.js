@@ -38,7 +38,7 @@ function themed(figure, element, height) {
 
 export default function (component) {
     const { data, parentElement, setStateValue } = component;
-    const element = parentElement.querySelector(".plot");
+    const element = parentElement.querySelector(".kb-plot");
     element.style.height = `${data.height}px`;
     const config = { displayModeBar: false, responsive: true };
 

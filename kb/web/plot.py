@@ -17,8 +17,9 @@ SCRIPT = Path(__file__).with_name("plot.js")
 
 @st.cache_resource
 def _component():  # type: ignore[no-untyped-def]
+    # Not isolated: plotly puts its own style sheet into the document, out of a shadow root's reach.
     return st.components.v2.component(
-        "kb.plot", html="<div class='plot'></div>", css=".plot { width: 100%; }", js=SCRIPT.read_text(encoding="utf-8")
+        "kb.plot", html="<div class='kb-plot'></div>", js=SCRIPT.read_text(encoding="utf-8"), isolate_styles=False
     )
 
 

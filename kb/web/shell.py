@@ -1,7 +1,9 @@
 """What stands on every page: the library as it is on disk now, the reading room's style, and links."""
 
 import html
+from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -9,6 +11,7 @@ from kb.card import Card
 from kb.library import Library, LiveLibrary
 
 STYLE = Path(__file__).with_name("style.css")
+SCRIPT = Path(__file__).with_name("page.js")
 CHECK_FOR_EDITS = 1.0
 
 
@@ -25,8 +28,20 @@ def library() -> Library:
 def lay_out() -> None:
     """The style, and a page that follows edits to the cards' files."""
     st.html(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
+    _in_browser()(key="theme", data={"address": ""}, height=1)
     st.session_state["snapshot"] = library()
     _follow_edits()
+
+
+@st.cache_resource
+def _in_browser():  # type: ignore[no-untyped-def]
+    script = SCRIPT.read_text(encoding="utf-8")
+    return st.components.v2.component("kb.page", html="<div class='kb-page'></div>", js=script, isolate_styles=False)
+
+
+def address(query: Mapping[str, str]) -> None:
+    """Makes the browser's address say `query`, in place of what it says now; going back skips it."""
+    _in_browser()(key="address", data={"address": "?" + urlencode(query, safe=",")}, height=1)
 
 
 @st.fragment(run_every=CHECK_FOR_EDITS)
@@ -46,12 +61,12 @@ def byline(card: Card) -> str:
 
 def card_link(card: Card, *, label: str = "") -> None:
     """A link to a card's page."""
-    st.page_link("pages/card.py", label=label or plain(card.title), query_params={"id": card.slug})
+    st.page_link("views/card.py", label=label or plain(card.title), query_params={"id": card.slug})
 
 
 def demo_link(slug: str, label: str, *, icon: str | None = None) -> None:
     """A link to a demo's page."""
-    st.page_link("pages/demo.py", label=label, icon=icon, query_params={"id": slug})
+    st.page_link("views/demo.py", label=label, icon=icon, query_params={"id": slug})
 
 
 def plain(text: str) -> str:

@@ -29,7 +29,7 @@ def main() -> None:
         shell.empty(
             f"There is no demo “{slug}”." if slug else "No demo was asked for.", "The gallery shows all of them."
         )
-        st.page_link("pages/demos.py", label="To the demos", icon=":material/science:")
+        st.page_link("views/demos.py", label="To the demos", icon=":material/science:")
         if near:
             shell.demo_link(near[0], entries[near[0]].title)
         return
@@ -59,7 +59,7 @@ def _play(demo: kit.Demo) -> None:
 
 
 def _turn(demo: kit.Demo, running: bool) -> None:
-    left, right = st.columns([3, 8], gap="large")
+    left, right = st.columns([4, 9], gap="large")
     with left:
         _presets(demo)
         params = controls.turned(demo)

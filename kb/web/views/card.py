@@ -28,7 +28,7 @@ def main() -> None:
         shell.empty(
             f"There is no card “{slug}”." if slug else "No card was asked for.", "The library lists all of them."
         )
-        st.page_link("pages/library.py", label="To the library", icon=":material/menu_book:")
+        st.page_link("views/library.py", label="To the library", icon=":material/menu_book:")
         if near:
             shell.card_link(library[near[0]])
         return

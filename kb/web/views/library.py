@@ -3,9 +3,9 @@
 import math
 
 import streamlit as st
+from kb.search import Results, search
 
 from kb.library import Library
-from kb.search import Results, search
 from kb.web import shell
 from kb.web.tiles import tile
 

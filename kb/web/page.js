@@ -1,0 +1,27 @@
+// What a page can only do in the browser: share the theme's variables with our style sheet, and keep the address true.
+function shareTheme(element) {
+    const style = getComputedStyle(element);
+    const root = document.documentElement;
+    for (const name of ["primary-color", "link-color", "border-color", "green-text-color", "red-text-color"]) {
+        const value = style.getPropertyValue(`--st-${name}`).trim();
+        if (root.style.getPropertyValue(`--st-${name}`) !== value) root.style.setProperty(`--st-${name}`, value);
+    }
+}
+
+export default function (component) {
+    const { data, parentElement } = component;
+    const element = parentElement.querySelector(".kb-page");
+    if (!element.watched) {
+        element.watched = true;
+        shareTheme(element);
+        const watch = setInterval(() => {
+            if (element.isConnected) shareTheme(element);
+            else clearInterval(watch);
+        }, 500);
+    }
+    // Streamlit pushes every change of the address into the history; turning a knob must not fill it.
+    if (data.address && window.location.search !== data.address) {
+        window.history.replaceState(window.history.state, "", window.location.pathname + data.address + window.location.hash);
+    }
+    return () => {};
+}

@@ -1,0 +1,103 @@
+"""A running app and a browser for the tests of this folder."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+QUIET = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+# Streamlit probes for its base path when a page is opened by its address; these two are its own.
+PROBES = ("/_stcore/health", "/_stcore/host-config")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """`kb serve` on a folder of notes, as a reader starts it."""
+
+    def __init__(self, notes=None):
+        self.port = free_port()
+        self.url = f"http://localhost:{self.port}"
+        notes_option = ["--notes", str(notes)] if notes else []
+        command = [sys.executable, "-m", "kb.cli", "serve", "--port", str(self.port), *notes_option]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self._wait()
+
+    def _wait(self, seconds=60):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=2):
+                    return
+            except OSError:
+                assert self.process.poll() is None, self.process.stdout.read()
+                time.sleep(0.1)
+        raise AssertionError("the app did not start")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def server():
+    running = Server()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    if not Path(CHROMIUM).exists():
+        pytest.fail("Browser tests need Chromium: apt-get install chromium fonts-noto-cjk fonts-noto-color-emoji")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium):
+    """A fresh page that collects what went wrong in `page.trouble`: console errors, exceptions, foreign requests."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    page.trouble = []
+
+    def failed(response):
+        if response.status >= 400 and not response.url.endswith(PROBES):
+            page.trouble.append(f"{response.status} {response.url}")
+
+    def said(message):
+        if message.type == "error" and "404" not in message.text:
+            page.trouble.append(message.text)
+
+    def asked(request):
+        if not request.url.startswith(("http://localhost:", "ws://localhost:", "data:", "blob:")):
+            page.trouble.append(f"request to another host: {request.url}")
+
+    page.on("response", failed)
+    page.on("console", said)
+    page.on("pageerror", lambda error: page.trouble.append(str(error)))
+    page.on("request", asked)
+    yield page
+    context.close()

@@ -1,0 +1,132 @@
+"""The main journey in a real browser: search, card, demo, slider, link."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.browser
+
+
+def _search(page, text):
+    box = page.get_by_role("searchbox").or_(page.get_by_label("Search the library")).first
+    box.fill("")
+    box.press_sequentially(text, delay=30)
+    return box
+
+
+def _plot(page, number=0):
+    return page.locator(".kb-plot").nth(number)
+
+
+def _bars(page):
+    """Heights of the first figure's bars as plotly drew them."""
+    return _plot(page).evaluate("element => element.data.map(trace => Array.from(trace.y ?? []))")
+
+
+def test_a_reader_goes_from_a_query_to_a_figure_that_a_link_brings_back(page, server):
+    page.goto(server.url)
+    expect(page.get_by_text("Categorical Reparameterization with Gumbel-Softmax")).to_be_visible()
+
+    _search(page, "gumble")
+    expect(page.locator("[class*=st-key-tile-]").first).to_contain_text("Gumbel")
+    expect(page).to_have_url(re.compile(r"q=gumble"))
+
+    _search(page, "知识蒸馏")
+    first = page.locator("[class*=st-key-tile-]").first
+    expect(first).to_contain_text("Distilling the Knowledge")
+
+    first.get_by_role("link").first.click()
+    expect(page).to_have_url(re.compile(r"/card\?id=knowledge_distillation"))
+    expect(page.get_by_role("heading", name="Methodology")).to_be_visible()
+    expect(page.locator(".katex").first).to_be_visible()
+
+    page.get_by_role("link", name="softmax temperature").first.click()
+    expect(page).to_have_url(re.compile(r"/demo\?id=softmax_temperature"))
+    expect(_plot(page)).to_have_attribute("data-drawn", re.compile(r"\d+"))
+    before = _bars(page)
+
+    slider = page.locator("input[type=range]").first
+    slider.focus()
+    for _ in range(3):
+        slider.press("ArrowRight")
+    expect(page).to_have_url(re.compile(r"temperature="))
+    page.wait_for_function("before => JSON.stringify(document.querySelector('.kb-plot').data.map("
+                           "trace => Array.from(trace.y ?? []))) !== before", arg=str(before))  # fmt: skip
+    page.wait_for_timeout(800)
+    turned, address = _bars(page), page.url
+    assert turned != before
+
+    page.goto(address)
+    expect(_plot(page)).to_have_attribute("data-drawn", re.compile(r"\d+"))
+    assert _bars(page) == turned
+    assert not page.trouble
+
+
+def test_one_mount_of_a_figure_lives_through_moves_of_a_slider(page, server):
+    page.goto(f"{server.url}/demo?id=softmax_temperature")
+    expect(_plot(page)).to_have_attribute("data-drawn", re.compile(r"\d+"))
+    _plot(page).evaluate("element => { element.sameElement = true }")
+    slider = page.locator("input[type=range]").first
+    slider.focus()
+    slider.press("ArrowLeft")
+    expect(page).to_have_url(re.compile(r"temperature="))
+    page.wait_for_timeout(500)
+    assert _plot(page).evaluate("element => element.sameElement === true")
+    assert not page.trouble
+
+
+def test_turning_knobs_does_not_fill_the_history(page, server):
+    page.goto(f"{server.url}/demo?id=softmax_temperature")
+    expect(_plot(page)).to_have_attribute("data-drawn", re.compile(r"\d+"))
+    before = page.evaluate("history.length")
+    slider = page.locator("input[type=range]").first
+    slider.focus()
+    for _ in range(4):
+        slider.press("ArrowRight")
+        page.wait_for_timeout(200)
+    expect(page).to_have_url(re.compile(r"temperature="))
+    assert page.evaluate("history.length") == before
+
+
+def test_a_bad_value_in_a_link_is_named_and_the_default_taken(page, server):
+    page.goto(f"{server.url}/demo?id=softmax_temperature&temperature=hot&color=red")
+    expect(page.get_by_text("temperature: 'hot' is not a number from 0.05 to 50")).to_be_visible()
+    expect(page.get_by_text("color: 'red' is not a parameter of this demo")).to_be_visible()
+    expect(_plot(page)).to_have_attribute("data-drawn", re.compile(r"\d+"))
+    assert not page.trouble
+
+
+def test_a_preset_and_reset_turn_the_knobs(page, server):
+    page.goto(f"{server.url}/demo?id=softmax_temperature")
+    page.get_by_role("button", name="T = 1: plain softmax").click()
+    expect(page).to_have_url(re.compile(r"temperature=1(&|$)"))
+    page.get_by_role("button", name="Reset").click()
+    expect(page).to_have_url(re.compile(r"id=softmax_temperature$"))
+
+
+def test_a_training_shows_its_first_frame_and_trains_on(page, server):
+    page.goto(f"{server.url}/demo?id=gradient_distributions")
+    expect(_plot(page)).to_have_attribute("data-drawn", re.compile(r"\d+"), timeout=30_000)
+    first = int(_plot(page).get_attribute("data-drawn"))
+    page.wait_for_function("first => Number(document.querySelector('.kb-plot').dataset.drawn) > first + 1", arg=first)
+    expect(page.get_by_text("Trained.")).to_be_visible(timeout=60_000)
+    assert not page.trouble
+
+
+@pytest.mark.parametrize("path", ["/", "/demos", "/claims", "/card?id=mixup", "/demo?id=mixup"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_a_phone_in_light_and_dark(chromium, server, path, scheme):
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(f"{server.url}{path}")
+    expect(page.locator("h1, [class*=st-key-tile-]").first).to_be_visible(timeout=30_000)
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 390
+    context.close()
+
+
+def test_the_security_headers_are_set_and_the_page_cannot_be_framed(page, server):
+    response = page.goto(server.url)
+    assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
+    assert response.headers["x-content-type-options"] == "nosniff"
