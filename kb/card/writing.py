@@ -8,7 +8,11 @@ import yaml
 from kb.card.model import SECTIONS, Card
 
 WIDTH = 100
-_NOT_IN_A_LITERAL = re.compile("[\u2028\u2029\ufeff\ufffe\uffff]")
+# Text that a literal block gives back as it was: no blank line at its ends, and nothing that YAML escapes or takes for
+# the end of a line.
+_FIT_FOR_A_LITERAL = re.compile(
+    "(?![ \t]*\n)[^\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]*[^\\s\ufeff]\n"
+)
 
 
 def dump(card: Card) -> str:
@@ -23,7 +27,9 @@ def dump(card: Card) -> str:
 
 
 def _entry(name: str, value: Any) -> str:
-    if isinstance(value, str) and (name in SECTIONS or "\n" in value) and not _NOT_IN_A_LITERAL.search(value):
+    if name in SECTIONS or (name == "summary_zh" and "\n" in value):
+        value += "\n"
+    if isinstance(value, str) and name.isidentifier() and _FIT_FOR_A_LITERAL.fullmatch(value):
         return _literal(name, value)
     if isinstance(value, (list, tuple, dict)):
         flow = _yaml({name: value}, flow=True)
@@ -34,7 +40,9 @@ def _entry(name: str, value: Any) -> str:
 
 def _literal(name: str, text: str) -> str:
     indent = "2" if text[0] in " \t" else ""
-    return f"{name}: |{indent}\n" + "".join(f"  {line}\n" if line else "\n" for line in text.split("\n"))
+    return f"{name}: |{indent}\n" + "".join(
+        f"  {line}" if line != "\n" else line for line in text.splitlines(keepends=True)
+    )
 
 
 class _Dumper(yaml.SafeDumper):

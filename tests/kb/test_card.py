@@ -514,7 +514,7 @@ CHARACTERS = st.characters(exclude_categories=["Cs", "Cc"])
 TEXTS = st.lists(st.sampled_from(PIECES) | CHARACTERS, max_size=12).map("".join)
 WORDS = TEXTS.filter(lambda text: text.strip())
 SLUGS = st.from_regex(r"[a-z0-9]{1,3}(_[a-z0-9]{1,3}){0,2}", fullmatch=True)
-LEAVES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.dates() | TEXTS
+LEAVES = TEXTS | st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.dates()
 PLAIN = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=5
 )
