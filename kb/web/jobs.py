@@ -4,6 +4,7 @@ A training runs in a thread that keeps its latest frame; the page draws that fra
 another replaces it, when nobody has looked at it for a while (its reader left), or when it is done.
 """
 
+import atexit
 import threading
 import time
 from collections import OrderedDict
@@ -15,11 +16,12 @@ from demos import kit
 KEPT = 32
 AT_ONCE = 2
 UNWATCHED = 3.0
+GRACE = 5.0
 
 Key = tuple[Any, ...]
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One training: its latest frame, how it ended, and who still looks."""
 
@@ -67,6 +69,9 @@ class Results:
         self._finished: OrderedDict[Key, Any] = OrderedDict()
         self._slots = threading.Semaphore(AT_ONCE)
         self._lock = threading.Lock()
+        self._running: dict[Job, threading.Thread] = {}
+        # A thread that is inside torch while the interpreter goes down takes the whole process with it.
+        atexit.register(self.close)
 
     def key(self, demo: kit.Demo, params: kit.Knobs) -> Key:
         """What a result depends on; an edited source makes another key."""
@@ -110,5 +115,15 @@ class Results:
             job.frame, job.done = result, True
             job.first.set()
         else:
-            threading.Thread(target=job.run, args=(self._slots,), daemon=True, name=f"train-{demo.slug}").start()
+            thread = threading.Thread(target=job.run, args=(self._slots,), daemon=True, name=f"train-{demo.slug}")
+            alive = {job: running for job, running in self._running.items() if running.is_alive()}
+            self._running = alive | {job: thread}
+            thread.start()
         return job
+
+    def close(self) -> None:
+        """Ends every training, each at its next frame."""
+        for job in self._running:
+            job.stop()
+        for thread in self._running.values():
+            thread.join(timeout=GRACE)

@@ -1,0 +1,148 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from kb.cli import main
+
+CARD = """\
+title: Softmax with a temperature
+aliases: [温度]
+demos: [softmax_temperature]
+claims:
+  - {says: It cools., check: softmax_temperature.cold_is_arg_max}
+Key: |
+  Heat levels the bars.
+"""
+
+
+@pytest.fixture
+def notes(tmp_path):
+    (tmp_path / "heat.yaml").write_text(CARD, encoding="utf-8")
+    return tmp_path
+
+
+def kb(*args):
+    return CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
+
+
+def test_check_says_that_a_clean_library_is_clean(notes):
+    result = kb("--notes", notes, "check")
+    assert (result.exit_code, result.output) == (0, "1 card, no problems.\n")
+
+
+def test_check_names_file_line_and_mend_and_fails(notes):
+    (notes / "bad.yaml").write_text("title: A\nyear: soon\n", encoding="utf-8")
+    result = kb("--notes", notes, "check")
+    assert result.exit_code == 1
+    assert "bad.yaml:2:7" in result.output and "Mend:" in result.output
+
+
+def test_check_prints_json_for_machines(notes):
+    (notes / "bad.yaml").write_text("title: A\nyear: soon\n", encoding="utf-8")
+    problems = json.loads(kb("--notes", notes, "check", "--json").output)
+    assert [(problem["line"], problem["field"]) for problem in problems] == [(2, "year")]
+
+
+def test_check_names_demos_and_checks_that_are_not_there(notes):
+    (notes / "heat.yaml").write_text(
+        CARD.replace("arg_max", "arg_min").replace("[softmax", "[softmix"), encoding="utf-8"
+    )
+    output = kb("--notes", notes, "check").output
+    assert "there is no demo 'softmix_temperature'" in output and "Did you mean softmax_temperature?" in output
+    assert "there is no check 'softmax_temperature.cold_is_arg_min'" in output
+
+
+def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path):
+    result = kb("--notes", tmp_path / "nowhere", "check")
+    assert result.exit_code == 1 and "not there" in result.output and "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("query", ["softmax", "softmx", "温度", "temperat"])
+def test_search_finds_in_both_languages_and_past_typos(notes, query):
+    hits = json.loads(kb("--notes", notes, "search", query, "--json").output)
+    assert [hit["slug"] for hit in hits] == ["heat"]
+    assert hits[0]["title"] and hits[0]["score"] > 0 and hits[0]["why"]
+
+
+def test_search_that_finds_nothing_says_so(notes):
+    result = kb("--notes", notes, "search", "zebra")
+    assert result.exit_code == 0 and "Nothing answers that." in result.output
+
+
+def test_show_prints_a_card_and_offers_the_nearest_for_a_typo(notes):
+    assert "Heat levels the bars." in kb("--notes", notes, "show", "heat").output
+    assert json.loads(kb("--notes", notes, "show", "heat", "--json").output)["title"] == "Softmax with a temperature"
+    missing = kb("--notes", notes, "show", "heta")
+    assert missing.exit_code == 1 and "Did you mean heat?" in missing.output
+
+
+def test_demos_lists_them_with_their_summaries():
+    assert "softmax_temperature" in kb("demos").output
+    slugs = [entry["slug"] for entry in json.loads(kb("demos", "--json").output)]
+    assert slugs == sorted(slugs)
+
+
+def test_run_prints_the_readings_of_the_given_parameters():
+    output = kb("run", "softmax_temperature", "--logits", "1,1", "--temperature", "3").output
+    assert "Largest probability: 0.5" in output
+
+
+def test_run_refuses_a_bad_value_in_the_knobs_own_words():
+    result = kb("run", "softmax_temperature", "--temperature", "hot")
+    assert result.exit_code == 2 and "temperature: 'hot' is not a number from 0.05 to 50" in result.output
+
+
+def test_run_offers_the_nearest_demo_for_a_typo():
+    result = kb("run", "softmax_temperatur")
+    assert result.exit_code == 1 and "Did you mean softmax_temperature?" in result.output
+
+
+def test_run_lists_a_demos_parameters_in_its_help():
+    output = kb("run", "softmax_temperature", "--help").output
+    assert "--temperature" in output and "a number from 0.05 to 50" in " ".join(output.split())
+
+
+def test_run_writes_data_and_figures(tmp_path):
+    data, page = tmp_path / "out.json", tmp_path / "out.html"
+    assert kb("run", "softmax_temperature", "--json", data, "--html", page).exit_code == 0
+    assert json.loads(data.read_text())["demo"] == "softmax_temperature"
+    assert "<h1>Softmax temperature</h1>" in page.read_text()
+    assert json.loads(kb("run", "softmax_temperature", "--json", "-").output)["params"]["temperature"] == 4.0
+
+
+def test_verify_measures_what_claims_name(notes):
+    (record,) = json.loads(kb("--notes", notes, "verify", "--json").output)
+    expected = {
+        "demo",
+        "check",
+        "claim",
+        "source",
+        "kind",
+        "measured",
+        "reference",
+        "relation",
+        "tolerance",
+        "why",
+        "holds",
+        "seconds",
+    }
+    assert expected <= set(record)
+    assert record["holds"] and record["check"] == "cold_is_arg_max"
+
+
+def test_verify_exits_with_1_when_a_law_fails(notes, monkeypatch):
+    from demos import softmax_temperature
+
+    monkeypatch.setattr(softmax_temperature, "softmax", lambda logits, temperature: logits)
+    result = kb("--notes", notes, "verify")
+    assert result.exit_code == 1 and "1 fail" in result.output
+
+
+def test_verify_refuses_a_name_it_does_not_know(notes):
+    result = kb("--notes", notes, "verify", "hete")
+    assert result.exit_code == 1 and "Did you mean heat?" in result.output
+
+
+def test_schema_is_the_json_schema_of_a_card():
+    assert "title" in json.loads(kb("schema").output)["properties"]

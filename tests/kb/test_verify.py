@@ -1,0 +1,70 @@
+import pytest
+
+from demos import kit
+from kb import verify
+from kb.library import Library
+
+NAME = "softmax_temperature.cold_is_arg_max"
+
+
+@pytest.fixture
+def library(tmp_path):
+    claims = f"claims: [{{says: It cools., check: {NAME}}}]"
+    (tmp_path / "heat.yaml").write_text(f"title: Heat\n{claims}\n", encoding="utf-8")
+    (tmp_path / "cold.yaml").write_text(f"title: Cold\n{claims}\n", encoding="utf-8")
+    return Library.open(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_check_that_two_cards_name_is_run_once(library):
+    assert verify.claimed(library) == {NAME: ("cold", "heat")}
+    assert [record.name for record in verify.verify(library)] == [NAME]
+
+
+def test_a_name_may_be_a_card_a_demo_or_a_check(library):
+    every = [f"softmax_temperature.{check}" for check in kit.catalog()["softmax_temperature"].checks]
+    assert verify.select(library, ["heat"]) == [NAME]
+    assert verify.select(library, [NAME]) == [NAME]
+    assert verify.select(library, ["softmax_temperature"]) == every
+    assert verify.select(library, ["heat", "softmax_temperature"]) == [NAME, *(name for name in every if name != NAME)]
+
+
+def test_what_was_measured_is_remembered(library):
+    (record,) = verify.verify(library)
+    assert record.holds and not record.failed
+    assert verify.recorded() == {NAME: record}
+
+
+def test_a_record_is_forgotten_when_its_demo_is_edited(library, monkeypatch):
+    list(verify.verify(library))
+    monkeypatch.setattr(kit, "digest", lambda slug: "edited")
+    assert verify.recorded() == {}
+
+
+def test_a_spoiled_store_is_an_empty_one(library, cache):
+    cache.mkdir()
+    (cache / "records.json").write_text("{]")
+    assert verify.recorded() == {}
+    list(verify.verify(library))
+    assert NAME in verify.recorded()
+
+
+def test_a_cache_that_cannot_be_written_costs_only_the_memory(library, monkeypatch):
+    monkeypatch.setenv("KB_CACHE", "/proc/nowhere")
+    assert [record.holds for record in verify.verify(library)] == [True]
+
+
+def test_a_check_that_is_not_there_fails_and_says_so():
+    record = verify.measure("softmax_temperature.no_such_check")
+    assert record.failed and "no check 'no_such_check'" in record.error
+
+
+def test_the_problems_name_what_is_missing_and_what_is_nearest(tmp_path):
+    (tmp_path / "heat.yaml").write_text("title: Heat\ndemos: [softmax_temperatur]\n", encoding="utf-8")
+    (problem,) = verify.problems(Library.open(tmp_path))
+    assert "softmax_temperatur" in problem.message and "softmax_temperature" in problem.mend

@@ -1,0 +1,136 @@
+"""Every page, run by Streamlit's AppTest: what it shows, when there is nothing, and when something is wrong."""
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from demos import kit
+from kb.library import SHIPPED
+from kb.web import shell
+
+MAIN = Path(shell.__file__).with_name("main.py")
+
+
+@pytest.fixture
+def open_page(monkeypatch):
+    """Opens a page of the app on a folder of notes, with the given query in the address."""
+
+    def opened(page="", notes=SHIPPED, **query):
+        monkeypatch.setenv("KB_NOTES", str(notes))
+        shell._live.clear()
+        app = AppTest.from_file(MAIN, default_timeout=60)
+        for name, value in query.items():
+            app.query_params[name] = value
+        if page:
+            app.switch_page(f"views/{page}.py")
+        app.run()
+        assert not app.exception, app.exception
+        return app
+
+    yield opened
+    shell._live.clear()
+
+
+def _texts(app):
+    kinds = (app.markdown, app.caption, app.title, app.subheader, app.error, app.warning, app.get("html"))
+    return "\n".join(str(getattr(element, "value", None) or element.proto) for kind in kinds for element in kind)
+
+
+def test_the_library_shows_its_cards(open_page):
+    app = open_page()
+    assert not app.error and f"{len(shell.library())} cards" in _texts(app)
+
+
+def test_a_query_in_the_address_is_searched(open_page):
+    app = open_page(q="知识蒸馏")
+    assert app.text_input(key="q").value == "知识蒸馏"
+    assert "of" in _texts(app) and not app.error
+
+
+def test_a_query_that_finds_nothing_says_what_to_do(open_page):
+    assert "Nothing here answers that." in _texts(open_page(q="zebra xylophone"))
+
+
+def test_an_empty_library_says_what_to_do(open_page, tmp_path):
+    assert "no cards yet" in _texts(open_page(notes=tmp_path))
+
+
+def test_a_bad_card_leaves_the_others_and_gets_a_page_of_its_own(open_page, tmp_path):
+    (tmp_path / "good.yaml").write_text("title: Good\n", encoding="utf-8")
+    (tmp_path / "bad.yaml").write_text("title: [Bad\n", encoding="utf-8")
+    assert "1 card" in _texts(open_page(notes=tmp_path))
+    told = _texts(open_page("problems", notes=tmp_path))
+    assert "bad.yaml" in told and "line" in told
+
+
+@pytest.mark.parametrize("slug", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+def test_every_shipped_card_opens(open_page, slug):
+    app = open_page("card", id=slug)
+    assert not app.error
+    assert app.subheader[0].value.endswith("Key")
+
+
+@pytest.mark.parametrize(("slug", "told"), [("mixap", "There is no card “mixap”"), ("", "No card was asked for")])
+def test_a_card_that_is_not_there_is_a_sentence_not_a_traceback(open_page, slug, told):
+    app = open_page("card", id=slug) if slug else open_page("card")
+    assert told in _texts(app)
+
+
+@pytest.mark.parametrize("slug", sorted(kit.catalog()))
+def test_every_demo_opens_with_its_formula_and_its_checks(open_page, slug):
+    app = open_page("demo", id=slug)
+    assert not app.error and not app.warning
+    entry = kit.catalog()[slug]
+    assert entry.title.split()[0] in app.title[0].value
+    assert all(shell.escape(says) in _texts(app) for says in entry.checks.values())
+
+
+def test_a_permalink_sets_the_widgets(open_page):
+    app = open_page("demo", id="softmax_temperature", temperature="0.5", logits="1,2,3")
+    assert app.select_slider(key="softmax_temperature.temperature").value == 0.5
+    assert app.text_input(key="softmax_temperature.logits").value == "1,2,3"
+
+
+def test_a_bad_value_in_a_permalink_is_named_and_the_default_taken(open_page):
+    app = open_page("demo", id="softmax_temperature", temperature="hot")
+    assert "temperature: 'hot' is not a number from 0.05 to 50" in app.warning[0].value
+    assert app.select_slider(key="softmax_temperature.temperature").value == 4.0
+
+
+def test_a_text_that_cannot_be_read_is_explained_and_the_figure_stays(open_page):
+    app = open_page("demo", id="softmax_temperature")
+    app.text_input(key="softmax_temperature.logits").set_value("1, two").run()
+    assert "is not 2 to 12 numbers" in app.error[0].value
+    assert not app.exception
+
+
+def test_a_demo_that_is_not_there_is_a_sentence_not_a_traceback(open_page):
+    assert "There is no demo “softmax_temperatur”" in _texts(open_page("demo", id="softmax_temperatur"))
+
+
+def test_the_gallery_names_every_demo(open_page):
+    app = open_page("demos")
+    told = _texts(app)
+    assert all(shell.plain(entry.summary) in told for entry in kit.catalog().values())
+
+
+def test_the_claims_page_lists_every_claim_of_every_card(open_page):
+    told = _texts(open_page("claims"))
+    for card in shell.library().cards.values():
+        for claim in card.claims:
+            assert not claim.check or shell.escape(claim.says) in told
+
+
+def test_browsing_the_library_and_a_card_does_not_import_torch(tmp_path):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\nfrom streamlit.testing.v1 import AppTest\n"
+        f"app = AppTest.from_file({str(MAIN)!r}, default_timeout=60)\n"
+        "app.run()\napp.query_params['id'] = 'mixup'\napp.switch_page('views/card.py').run()\n"
+        "app.switch_page('views/demos.py').run()\nassert not app.exception\nprint('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("False")
