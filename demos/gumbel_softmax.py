@@ -480,8 +480,8 @@ def variance_grows_as_tau_falls(p: Params) -> Evidence:
     return more_than(
         min(colder / hotter for hotter, colder in itertools.pairwise(spreads)) ** 2,
         1.0,
-        why="above 1 is growth; 50,000 draws of the same noise at each τ blur the ratio by a quarter at most, and it is "
-        "above 10 wherever it was tried",
+        why="above 1 is growth; 50,000 draws of the same noise at each τ blur the ratio by a quarter at most, and it "
+        "is above 10 wherever it was tried",
         quantity="smallest ratio of the variances at τ = 10, 1, 0.1, colder over hotter",
     )
 
