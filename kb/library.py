@@ -14,7 +14,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self, TypeVar
@@ -52,6 +52,7 @@ class _Found:
 class _File:
     """A card file as it was read."""
 
+    path: Path
     stamp: _Stamp
     topics: Mapping[str, str]
     reading: Reading
@@ -143,7 +144,7 @@ class Library:
             topics = _topics_for(path, topics_of)
             file = known.get(path)
             if file is None or file.stamp != stamp or file.topics != topics:
-                file = _File(stamp, topics, _read_card(path, stamp, topics))
+                file = _File(Path(path), stamp, topics, _read_card(path, stamp, topics))
             files[path] = file
             problems += file.reading.problems
             if card := file.reading.card:
@@ -152,15 +153,14 @@ class Library:
                     problems.append(_taken(card.slug, first, path))
 
         cards = {slug: card for slug, path in by_slug.items() if (card := files[path].reading.card)}
-        for slug, path in by_slug.items():
-            problems += _dangling(cards[slug], files[path].reading.related_at, cards, _shown(path))
+        problems += _dangling(cards, by_slug, files)
         used = {id(file.topics): file.topics for file in files.values()}.values() or [TOPICS]
         return cls(
             folders=folders,
             cards=MappingProxyType(cards),
-            files=MappingProxyType({slug: Path(path) for slug, path in by_slug.items()}),
+            files=MappingProxyType({slug: files[path].path for slug, path in by_slug.items()}),
             problems=tuple(sorted(problems, key=lambda problem: (problem.file, problem.line, problem.column))),
-            stamps=MappingProxyType({Path(path): stamp[:2] for path, stamp in found.cards.items()}),
+            stamps=MappingProxyType({file.path: file.stamp[:2] for file in files.values()}),
             topic_names=MappingProxyType({slug: name for topics in used for slug, name in topics.items()}),
             _found=found,
             _read=files,
@@ -295,22 +295,18 @@ def _topics_for(path: str, topics_of: Mapping[Path, Mapping[str, str]]) -> Mappi
     return next((topics_of[folder] for folder in Path(path).parents if folder in topics_of), TOPICS)
 
 
-def _dangling(
-    card: Card, places: tuple[tuple[int, int], ...], cards: Mapping[str, Card], file: str
-) -> Iterator[Problem]:
-    for i, (related, (line, column)) in enumerate(zip(card.related, places, strict=True)):
-        if related.card not in cards:
-            close = nearest(related.card, cards)
-            mend = f"write {close} if that was meant" if close else "write that card"
-            yield Problem(
-                f"there is no card {related.card}.",
-                f"{mend}, or delete this.",
-                "warning",
-                file,
-                line,
-                column,
-                f"related[{i}].card",
-            )
+def _dangling(cards: Mapping[str, Card], by_slug: Mapping[str, str], files: Mapping[str, _File]) -> Iterator[Problem]:
+    """A warning for each place where a card names one that is not there as related."""
+    close_to = cache(lambda slug: nearest(slug, cards))  # many cards may lack the same one
+    for slug, card in cards.items():
+        path = by_slug[slug]
+        for i, (related, place) in enumerate(zip(card.related, files[path].reading.related_at, strict=True)):
+            if related.card not in cards:
+                close = close_to(related.card)
+                mend = f"write {close} if that was meant" if close else "write that card"
+                message = f"there is no card {related.card}."
+                field = f"related[{i}].card"
+                yield Problem(message, f"{mend}, or delete this.", "warning", _shown(path), *place, field)
 
 
 def _taken(slug: str, first: str, second: str) -> Problem:

@@ -1,0 +1,362 @@
+"""Libraries: what is found, what is told, what is read again."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kb import library as module
+from kb.card import TOPICS, Card, Related
+from kb.library import Library, LibraryError, LiveLibrary
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    def write(name: str, text: str | bytes = "title: A card\n") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The slugs of the files that are parsed from here on."""
+    slugs: list[str] = []
+    real = module.read
+
+    def read(text: str, **how: object) -> object:
+        slugs.append(str(how["slug"]))
+        return real(text, **how)
+
+    monkeypatch.setattr(module, "read", read)
+    return slugs
+
+
+def test_cards_are_found_below_a_folder_and_hidden_ones_are_not(tmp_path: Path, write: Write) -> None:
+    for name in ("b.yaml", "a.yml", "sub/deeper/c.yaml", "_draft.yaml", ".d.yaml", "_old/e.yaml", ".git/f.yaml"):
+        write(name)
+    write("g.txt", "not a card")
+    library = Library.open(tmp_path)
+    assert list(library) == ["a", "b", "c"]
+    assert library.problems == ()
+    assert library.folders == (tmp_path,)
+    assert library.files["c"] == tmp_path / "sub/deeper/c.yaml"
+    assert len(library) == 3
+    assert "a" in library
+    assert "_draft" not in library
+    assert library["b"] == library.cards["b"] == Card(slug="b", title="A card")
+
+
+def test_several_folders_are_one_library_and_the_same_folder_twice_is_read_once(tmp_path: Path, write: Write) -> None:
+    write("one/a.yaml")
+    write("two/b.yaml")
+    library = Library.open(tmp_path / "one", tmp_path / "two", tmp_path / "one", tmp_path)
+    assert list(library) == ["a", "b"]
+    assert library.problems == ()
+
+
+def test_an_empty_folder_is_an_empty_library(tmp_path: Path) -> None:
+    library = Library.open(tmp_path)
+    assert len(library) == 0
+    assert library.problems == ()
+    assert library.topic_names == TOPICS
+    assert library.topics == {}
+
+
+def test_without_a_folder_the_environment_names_them_or_else_the_shipped_notes_open(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("one/a.yaml")
+    write("two/b.yaml")
+    monkeypatch.setenv("KB_NOTES", os.pathsep.join([str(tmp_path / "one"), str(tmp_path / "two")]))
+    assert list(Library.open()) == ["a", "b"]
+    monkeypatch.setenv("KB_NOTES", "")
+    assert Library.open().folders == (Path(__file__).parents[2] / "notes",)
+
+
+def test_the_shipped_notes_open_without_an_error() -> None:
+    library = Library.open(module.SHIPPED)
+    assert len(library) > 0
+    assert [str(problem) for problem in library.problems if problem.severity == "error"] == []
+
+
+def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path, write: Write) -> None:
+    with pytest.raises(LibraryError, match=r"nowhere is not there\. Mend: give the folder") as caught:
+        Library.open(tmp_path / "nowhere")
+    assert "create it" in caught.value.mend
+    with pytest.raises(LibraryError, match="is a file, not a folder"):
+        Library.open(write("a.yaml"))
+
+
+def test_one_bad_card_never_hides_the_others(tmp_path: Path, write: Write) -> None:
+    write("a.yaml", "title: A: B\n")
+    write("b.yaml", b"title: caf\xe9\n")
+    write("c.yaml", b"")
+    write("d.yaml", "[" * 100_000)
+    write("e.yaml", b"title: big\nKey: |\n  " + b"x" * module.MAX_BYTES)
+    write("f.yaml", b"\x00\x01")
+    write("good.yaml")
+    library = Library.open(tmp_path)
+    assert list(library) == ["good"]
+    told = {Path(problem.file).name: problem for problem in library.problems}
+    assert sorted(told) == ["a.yaml", "b.yaml", "c.yaml", "d.yaml", "e.yaml", "f.yaml"]
+    assert "0xE9 here is not UTF-8" in told["b.yaml"].message
+    assert (told["b.yaml"].line, told["b.yaml"].column) == (1, 11)
+    assert "1,048,576" in told["e.yaml"].message
+
+
+def test_the_place_of_a_byte_that_is_not_utf_8_counts_characters(tmp_path: Path, write: Write) -> None:
+    write("a.yaml", "title: a\nKey: 中文 ".encode() + b"\xff")
+    (problem,) = Library.open(tmp_path).problems
+    assert (problem.line, problem.column) == (2, 9)
+
+
+def test_a_file_is_named_from_the_current_folder(tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("notes/a.yaml", "")
+    monkeypatch.chdir(tmp_path)
+    assert Library.open("notes").problems[0].file == str(Path("notes/a.yaml"))
+    monkeypatch.chdir(tmp_path / "notes")
+    assert Library.open(tmp_path / "notes").problems[0].file == "a.yaml"
+
+
+def test_a_link_to_nothing_and_a_link_back_up_do_no_harm(tmp_path: Path, write: Write) -> None:
+    write("a.yaml")
+    (tmp_path / "broken.yaml").symlink_to(tmp_path / "nothing")
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    library = Library.open(tmp_path)
+    assert list(library) == ["a"]
+    (problem,) = library.problems
+    assert problem.file.endswith("broken.yaml")
+    assert "no such file" in problem.message
+
+
+def test_a_slug_in_two_files_is_told_with_both_and_the_first_wins(tmp_path: Path, write: Write) -> None:
+    first = write("one/a.yaml", "title: First\n")
+    second = write("two/a.yaml", "title: Second\n")
+    library = Library.open(tmp_path)
+    assert library["a"].title == "First"
+    assert library.files["a"] == first
+    (problem,) = library.problems
+    assert problem.file == str(second)
+    assert str(first) in problem.message
+    first.unlink()
+    library = library.reload()
+    assert library["a"].title == "Second"
+    assert library.problems == ()
+
+
+def test_a_related_card_that_is_not_there_is_a_warning_with_its_place_and_the_nearest(
+    tmp_path: Path, write: Write
+) -> None:
+    write("a.yaml", "title: a\nrelated:\n  - {card: 3, why: bad}\n  - {card: cutmx}\n  - card: zzz\n  - card: a\n")
+    write("cutmix.yaml")
+    bad, near, far = Library.open(tmp_path).problems
+    assert bad.field == "related[0].card"
+    assert bad.severity == "error"
+    assert (near.severity, near.line, near.column) == ("warning", 4, 12)
+    assert "cutmx" in near.message
+    assert "write cutmix" in near.mend
+    assert (far.severity, far.line, far.column) == ("warning", 5, 11)
+    assert "write that card" in far.mend
+
+
+def test_backlinks_tell_who_points_here_and_why(tmp_path: Path, write: Write) -> None:
+    write("a.yaml", "title: a\nrelated: [{card: c, why: extends it}]\n")
+    write("b.yaml", "title: b\nrelated: [{card: c}, {card: a, why: competes}]\n")
+    write("c.yaml")
+    assert Library.open(tmp_path).backlinks == {
+        "c": (Related(card="a", why="extends it"), Related(card="b")),
+        "a": (Related(card="b", why="competes"),),
+    }
+
+
+def test_topics_tags_years_and_statuses_are_counted_most_first(tmp_path: Path, write: Write) -> None:
+    write("a.yaml", "title: a\ntopic: losses\ntags: [x, y]\nyear: 2017\nstatus: read\n")
+    write("b.yaml", "title: b\ntopic: sampling\ntags: [y]\nyear: 2018\n")
+    write("c.yaml", "title: c\ntopic: sampling\nyear: 2018\n")
+    library = Library.open(tmp_path)
+    assert list(library.topics.items()) == [("sampling", 2), ("losses", 1)]
+    assert list(library.tags.items()) == [("y", 2), ("x", 1)]
+    assert list(library.years.items()) == [(2018, 2), (2017, 1)]
+    assert list(library.statuses.items()) == [("queued", 2), ("read", 1)]
+
+
+def test_a_folder_may_have_topics_of_its_own(tmp_path: Path, write: Write) -> None:
+    write("robots/_library.yaml", "topics: {robotics: 机器人}\n")
+    write("robots/arms/a.yaml", "title: a\ntopic: robotics\n")
+    write("robots/b.yaml", "title: b\ntopic: sampling\n")
+    write("c.yaml", "title: c\ntopic: sampling\n")
+    library = Library.open(tmp_path)
+    assert library.topics == {"robotics": 1, "sampling": 1}
+    assert library.topic_names == {**TOPICS, "robotics": "机器人"}
+    (problem,) = library.problems
+    assert problem.file.endswith("b.yaml")
+    assert "(robotics)" in problem.mend
+
+
+def test_topics_that_change_are_applied_to_the_cards_they_concern(
+    tmp_path: Path, write: Write, parsed: list[str]
+) -> None:
+    write("one/a.yaml", "title: a\ntopic: robotics\n")
+    write("two/b.yaml")
+    library = Library.open(tmp_path)
+    assert len(library.problems) == 1
+    parsed.clear()
+    settings = write("one/_library.yaml", "topics: {robotics: 机器人}\n")
+    library = library.reload()
+    assert library.problems == ()
+    assert library.topics == {"robotics": 1}
+    assert parsed == ["a"]
+    settings.write_text("topics: [robotics]\n")
+    assert [Path(p.file).name for p in library.reload().problems] == ["_library.yaml", "a.yaml"]
+    settings.unlink()
+    assert [Path(p.file).name for p in library.reload().problems] == ["a.yaml"]
+
+
+def test_reload_gives_the_same_library_when_nothing_changed(tmp_path: Path, write: Write, parsed: list[str]) -> None:
+    write("a.yaml")
+    write("b.yaml", "title: [\n")
+    library = Library.open(tmp_path)
+    parsed.clear()
+    assert library.reload() is library
+    write("notes.txt", "no card")
+    assert library.reload() is library
+    assert parsed == []
+
+
+def test_reload_reads_the_changed_files_only(tmp_path: Path, write: Write, parsed: list[str]) -> None:
+    for name in ("a", "b", "c", "d"):
+        write(f"{name}.yaml")
+    before = Library.open(tmp_path)
+    parsed.clear()
+    write("a.yaml", "title: Edited\n")
+    (tmp_path / "b.yaml").unlink()
+    (tmp_path / "c.yaml").rename(tmp_path / "renamed.yaml")
+    write("new.yaml")
+    after = before.reload()
+    assert sorted(parsed) == ["a", "new", "renamed"]
+    assert list(after) == ["a", "d", "new", "renamed"]
+    assert after["a"].title == "Edited"
+    assert after["d"] is before["d"]
+    assert list(before) == ["a", "b", "c", "d"]
+    assert before["a"].title == "A card"
+
+
+def test_an_edit_of_the_same_length_right_after_reading_is_not_missed(tmp_path: Path, write: Write) -> None:
+    for i in range(20):
+        write("a.yaml", f"title: Card {i % 10}\n")
+        library = Library.open(tmp_path)
+        write("a.yaml", f"title: Card {(i + 1) % 10}\n")
+        assert library.reload()["a"].title == f"Card {(i + 1) % 10}"
+
+
+def test_a_half_written_file_is_told_and_then_forgotten(tmp_path: Path, write: Write) -> None:
+    write("a.yaml", "title: a\n")
+    write("b.yaml")
+    library = Library.open(tmp_path)
+    write("a.yaml", "title: a\ntags: [x, ")
+    library = library.reload()
+    assert list(library) == ["b"]
+    assert len(library.problems) == 1
+    write("a.yaml", "title: a\ntags: [x, y]\n")
+    library = library.reload()
+    assert library["a"].tags == ("x", "y")
+    assert library.problems == ()
+
+
+def test_a_file_that_becomes_readable_is_read(tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write("a.yaml")
+    real = Path.read_bytes
+
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    library = Library.open(tmp_path)
+    assert "permission denied" in library.problems[0].message
+    monkeypatch.setattr(Path, "read_bytes", real)
+    path.chmod(0o640)
+    assert list(library.reload()) == ["a"]
+
+
+def test_a_folder_that_goes_away_is_told_and_its_return_is_seen(tmp_path: Path, write: Write) -> None:
+    write("notes/a.yaml")
+    library = Library.open(tmp_path / "notes")
+    (tmp_path / "notes").rename(tmp_path / "elsewhere")
+    library = library.reload()
+    assert len(library) == 0
+    assert "no such file or directory" in library.problems[0].message
+    (tmp_path / "elsewhere").rename(tmp_path / "notes")
+    assert list(library.reload()) == ["a"]
+
+
+def test_a_library_cannot_be_changed(tmp_path: Path, write: Write) -> None:
+    write("a.yaml")
+    library = Library.open(tmp_path)
+    with pytest.raises(TypeError):
+        library.cards["b"] = library["a"]  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        library.cards = {}  # type: ignore[misc]
+
+
+def test_the_stamps_are_those_of_the_files(tmp_path: Path, write: Write) -> None:
+    path = write("a.yaml", "title: [\n")
+    status = path.stat()
+    assert Library.open(tmp_path).stamps == {path: (status.st_mtime_ns, status.st_size)}
+
+
+def wait_for(holds: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.01)
+    return holds()
+
+
+def test_a_live_library_sees_edits_within_two_seconds(tmp_path: Path, write: Write) -> None:
+    write("a.yaml")
+    with LiveLibrary(Library.open(tmp_path)) as live:
+        write("a.yaml", "title: Edited\n")
+        assert wait_for(lambda: live.snapshot["a"].title == "Edited", 2)
+        write("b.yaml")
+        assert wait_for(lambda: "b" in live.snapshot, 2)
+        (tmp_path / "a.yaml").unlink()
+        assert wait_for(lambda: "a" not in live.snapshot, 2)
+
+
+def test_a_live_library_stays_the_same_object_until_something_changes(tmp_path: Path, write: Write) -> None:
+    write("a.yaml")
+    library = Library.open(tmp_path)
+    with LiveLibrary(library) as live:
+        time.sleep(1)
+        assert live.snapshot is library
+
+
+def test_a_live_library_survives_a_failure_and_says_so(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write("a.yaml")
+    with monkeypatch.context() as broken:
+        broken.setattr(Library, "reload", lambda self: 1 / 0)
+        live = LiveLibrary(Library.open(tmp_path))
+        assert wait_for(lambda: "could not be read again" in caplog.text, 2)
+        assert list(live.snapshot) == ["a"]
+    write("b.yaml")
+    assert wait_for(lambda: "b" in live.snapshot, 2)
+    live.close()
+
+
+def test_a_closed_live_library_leaves_no_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+    live = LiveLibrary(Library.open(tmp_path))
+    assert threading.active_count() == before + 1
+    live.close()
+    assert threading.active_count() == before
