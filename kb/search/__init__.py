@@ -1,0 +1,138 @@
+"""Search in a library: `search(library, query)` gives hits, best first, each with why it was found.
+
+The engine (tantivy) and its index are behind this package; nothing outside it knows them. `text` folds and cuts what
+is searched, `index` keeps the cards in the engine, `matching` asks it, `typos` guesses what was meant, `why` marks it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from tantivy import DocAddress, Order, SearchResult
+
+from kb.cache import cache_folder
+from kb.library import Library
+from kb.query import Query, parse
+from kb.search.index import FACETS, LibraryIndex, Progress, Snapshot
+from kb.search.matching import EXACT, Plan, corrected, plan
+from kb.search.why import Why, explain
+
+__all__ = ["Hit", "Results", "Why", "prepare", "search"]
+
+FACET_VALUES = 1_000
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A card that was found; what it costs to say why is spent when that is asked."""
+
+    slug: str
+    title: str
+    score: float
+    _explain: Callable[[str], tuple[Why, ...]] = field(repr=False, compare=False)
+
+    @cached_property
+    def why(self) -> tuple[Why, ...]:
+        """The places that matched, the most telling first; empty when the query has no words."""
+        return self._explain(self.slug)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a query found.
+
+    Attributes:
+        query: as it was understood.
+        hits: the asked-for stretch of the answers.
+        total: how many answers there are.
+        notices: what was not understood or had to be done otherwise, for the reader.
+        suggestion: the query with its typos mended, when nothing matches it as typed.
+    """
+
+    query: Query
+    hits: tuple[Hit, ...]
+    total: int
+    notices: tuple[str, ...]
+    suggestion: str | None
+    _count: Callable[[], Mapping[str, Mapping[str, int]]] = field(repr=False, compare=False)
+
+    @cached_property
+    def facets(self) -> Mapping[str, Mapping[str, int]]:
+        """For topic, tag, year, status and demo: value -> how many of the answers have it, most first."""
+        return self._count()
+
+
+def search(
+    library: Library,
+    query: str | Query,
+    *,
+    limit: int = 20,
+    offset: int = 0,
+    verdicts: Mapping[str, bool] | None = None,
+) -> Results:
+    """The cards that answer `query`, best first; all cards, newest first, for an empty one.
+
+    Args:
+        verdicts: for each check that was measured (`demo.check`), whether it holds; what `claim:failing` goes by.
+    """
+    asked = parse(query) if isinstance(query, str) else query
+    snapshot = _index(library.folders, cache_folder()).snapshot(library)
+    notices = list(asked.notices)
+    if snapshot.missing:
+        notices.append(f"Another process is updating the index; {snapshot.missing:,} cards are not in it yet.")
+    made = plan(asked, snapshot, verdicts or {})
+    total, found = _ask(snapshot, made, asked.sort, limit, offset)
+    if not total and made.marks:
+        relaxed = plan(asked, snapshot, verdicts or {}, relaxed=True)
+        total, found = _ask(snapshot, relaxed, asked.sort, limit, offset)
+        if total:
+            made = relaxed
+            notices.append("No card has all of these words; here are those that have some of them.")
+    suggestion = None
+    if made.exact and total and not _count(snapshot.searcher.search(made.exact, 1)):
+        suggestion = str(corrected(asked, made.corrections))
+
+    def why(slug: str) -> tuple[Why, ...]:
+        return explain(library[slug], made.marks, library.topic_names)
+
+    hits = tuple(Hit(slug, title, score, why) for slug, title, score in found)
+    return Results(asked, hits, total, tuple(notices), suggestion, lambda: _facets(snapshot, made))
+
+
+def prepare(library: Library, progress: Progress | None = None) -> None:
+    """Brings the index up to date now, so that the next search need not; `progress(done, of)` counts the cards."""
+    _index(library.folders, cache_folder()).snapshot(library, progress)
+
+
+@lru_cache(maxsize=8)
+def _index(folders: tuple[Path, ...], cache: Path) -> LibraryIndex:
+    return LibraryIndex(folders, cache)
+
+
+def _ask(
+    snapshot: Snapshot, made: Plan, sort: str, limit: int, offset: int
+) -> tuple[int, list[tuple[str, str, float]]]:
+    """How many cards answer, and (slug, title, score) of those from `offset` on."""
+    searcher = snapshot.searcher
+    most = max(limit, 1)
+    if sort == "relevance" and made.scored:
+        result = searcher.search(made.engine, most, offset=offset)
+        scores = [score - EXACT if score > EXACT / 2 and made.exact else score for score, _ in result.hits]
+    else:
+        by = "-added" if sort == "relevance" else sort
+        result = searcher.search(made.engine, most, offset=offset, order_by_field=f"order_{by}", order=Order.Asc)
+        scores = [0.0] * len(result.hits)
+    addresses: list[DocAddress] = [address for _, address in result.hits][:limit]
+    found = [(document["slug"][0], document["heading"][0]) for document in map(searcher.doc, addresses)]
+    return _count(result), [(slug, title, score) for (slug, title), score in zip(found, scores, strict=False)]
+
+
+def _count(result: SearchResult) -> int:
+    return result.count  # type: ignore[attr-defined, no-any-return]  # its stub lacks it
+
+
+def _facets(snapshot: Snapshot, made: Plan) -> Mapping[str, Mapping[str, int]]:
+    wanted = {name: {"terms": {"field": f"facet_{name}", "size": FACET_VALUES}} for name in FACETS}
+    counted = snapshot.searcher.aggregate(made.engine, wanted)
+    return {name: {bucket["key"]: bucket["doc_count"] for bucket in counted[name]["buckets"]} for name in FACETS}

@@ -1,0 +1,335 @@
+"""The index of a library: derived from its cards, kept in the cache folder, brought up to date file by file.
+
+Every card is one document that carries its file's stamp, so the index itself knows what it holds: bringing it up to
+date is the difference between two sets of stamps, and tantivy's commits make each batch of it whole or absent.
+"""
+
+import hashlib
+import logging
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+from weakref import WeakKeyDictionary
+
+import tantivy
+from tantivy import Document, Query, SchemaBuilder, Searcher
+
+from kb.card import SECTIONS, Card
+from kb.library import Library
+from kb.search import text
+
+# Where a card's words stand, the name of that place in queries, and how many times a word there counts. The weights
+# are those of BM25F: a word of weight 3 is indexed three times (Robertson et al., CIKM 2004, sec. 3).
+PLACES: Final[Mapping[str, tuple[str, int]]] = {
+    "title": ("title", 4),
+    "title_zh": ("title", 4),
+    "aliases": ("alias", 4),
+    "tags": ("tag", 2),
+    "topic": ("", 1),
+    "authors": ("author", 2),
+    "venue": ("venue", 1),
+    "summary_zh": ("summary", 2),
+    "Key": ("key", 2),
+    "Source": ("source", 1),
+    "Motivation": ("motivation", 1),
+    "Methodology": ("method", 1),
+    "Exps": ("exps", 1),
+    "Ideas": ("ideas", 1),
+    "Notes": ("notes", 1),
+    "claims": ("", 1),
+    "corrections": ("", 1),
+    "slug": ("", 2),
+}
+WHOLE: Final = ("topic", "status", "kind", "demo", "links-to", "claim", "has", "tag_value")
+FACETS: Final = ("topic", "tag", "year", "status", "demo")
+ORDERS: Final = ("title", "year", "-year", "added", "-added")
+
+BATCH: Final = 10_000  # cards in one commit
+PATIENCE: Final = 2.0  # seconds to wait for another process that is writing
+_HEAP = 64_000_000  # bytes
+
+
+def texts(card: Card, place: str, topics: Mapping[str, str]) -> tuple[str, ...]:
+    """The texts that stand in one of `PLACES` of a card."""
+    match place:
+        case "topic":
+            return (card.topic, topics.get(card.topic, "")) if card.topic else ()
+        case "claims":
+            return tuple(claim.says for claim in card.claims)
+        case "corrections":
+            return tuple(part for made in card.corrections for part in (made.said, made.right, made.why) if part)
+        case _:
+            found = getattr(card, place)
+            return found if isinstance(found, tuple) else (found,) if found else ()
+
+
+def values(card: Card, field: str, topics: Mapping[str, str]) -> tuple[str, ...]:
+    """The whole values, folded, that a card has in one of `WHOLE`."""
+    match field:
+        case "topic":
+            found: tuple[str, ...] = texts(card, "topic", topics)
+        case "status" | "kind":
+            found = (getattr(card, field),)
+        case "demo":
+            found = card.demos
+        case "links-to":
+            found = tuple(related.card for related in card.related)
+        case "claim":
+            found = tuple(claim.check for claim in card.claims if claim.check)
+        case "has":
+            kept = {"demo": card.demos, "claims": card.claims, "related": card.related, "corrections": card.corrections}
+            found = (*(name for name, entries in kept.items() if entries), *card.links)
+        case _:
+            found = card.tags
+    return tuple(whole(value) for value in found)
+
+
+def whole(value: str) -> str:
+    """A value as it is compared as a whole: folded, words joined as in a slug."""
+    return "_".join(filter(None, _BETWEEN.split(text.fold(value))))
+
+
+_BETWEEN = re.compile(r"[\s_-]+")
+
+
+def _facets(card: Card, facet: str) -> tuple[str, ...]:
+    match facet:
+        case "tag":
+            return card.tags
+        case "demo":
+            return card.demos
+        case _:
+            found = getattr(card, facet)
+            return () if found is None else (str(found),)
+
+
+def _orders(card: Card) -> dict[str, str]:
+    """For each of `ORDERS` the text that puts the card in its place, ascending; no year or day comes last."""
+    title = f"{text.fold(card.title)} {card.slug}"
+    day = card.added.toordinal() if card.added else None
+
+    def then_title(number: int | None, descending: bool) -> str:
+        return f"{9999999 if number is None else 9999998 - number if descending else number:07} {title}"
+
+    return {
+        "title": title,
+        "year": then_title(card.year, False),
+        "-year": then_title(card.year, True),
+        "added": then_title(day, False),
+        "-added": then_title(day, True),
+    }
+
+
+def _schema() -> tantivy.Schema:
+    builder = SchemaBuilder()
+    builder.add_text_field("file", tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("stamp", tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("slug", tokenizer_name="raw", index_option="basic", stored=True)
+    builder.add_text_field("heading", tokenizer_name="raw", index_option="basic", stored=True)
+    builder.add_text_field("anywhere", tokenizer_name="kb")
+    builder.add_text_field("word", tokenizer_name="whitespace", index_option="basic")  # unstemmed: typos, prefixes
+    for name in dict.fromkeys(name for name, _ in PLACES.values() if name):
+        builder.add_text_field(name, tokenizer_name="kb")
+    for name in WHOLE:
+        builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
+    for name in ("year", "added"):
+        builder.add_integer_field(name, indexed=True, fast=True)
+    for name in FACETS:
+        builder.add_text_field(f"facet_{name}", tokenizer_name="raw", index_option="basic", fast=True)
+    for name in ORDERS:
+        builder.add_text_field(f"order_{name}", tokenizer_name="raw", index_option="basic", fast=True)
+    return builder.build()
+
+
+def document(card: Card, file: str, stamp: str, topics: Mapping[str, str]) -> Document:
+    """A card as the index keeps it."""
+    made = Document()
+    for name, value in {"file": file, "stamp": stamp, "slug": card.slug, "heading": card.title}.items():
+        made.add_text(name, value)
+    words: set[str] = set()
+    for place, (field, weight) in PLACES.items():
+        for found in texts(card, place, topics):
+            tokens = text.tokens(found)
+            words.update(token for token in tokens if not text.is_chinese(token))
+            spread = text.indexed(tokens)
+            if field:
+                made.add_text(field, spread)
+            for _ in range(weight):
+                made.add_text("anywhere", spread)
+    made.add_text("word", " ".join(words))
+    for name in WHOLE:
+        for value in values(card, name, topics):
+            made.add_text(name, value)
+    if card.year is not None:
+        made.add_integer("year", card.year)
+    if card.added:
+        made.add_integer("added", card.added.toordinal())
+    for name in FACETS:
+        for value in _facets(card, name):
+            made.add_text(f"facet_{name}", value)
+    for name, key in _orders(card).items():
+        made.add_text(f"order_{name}", key)
+    return made
+
+
+SCHEMA: Final = _schema()
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The index as it was when a library was brought into it; later writing does not change it."""
+
+    searcher: Searcher
+    library: Library
+    missing: int  # cards of the library that are not in it yet, because another process is writing
+
+    @cached_property
+    def vocabulary(self) -> tuple[str, ...]:
+        """All words of the index, unstemmed, without Chinese; the commonest first."""
+        return tuple(word for word, _ in self.searcher.terms_with_prefix("word", ""))
+
+    @cached_property
+    def linked(self) -> tuple[str, ...]:
+        """The slugs, folded, that some card names as related."""
+        return tuple(slug for slug, _ in self.searcher.terms_with_prefix("links-to", "", Query.all_query()))
+
+
+Progress = Callable[[int, int], None]
+
+
+class LibraryIndex:
+    """The index of the cards in some folders; safe to use from several threads and processes."""
+
+    def __init__(self, folders: tuple[Path, ...], cache: Path) -> None:
+        self._lock = threading.Lock()
+        self._snapshots: WeakKeyDictionary[Library, Snapshot] = WeakKeyDictionary()
+        self._index = _open(_place(folders, cache))
+
+    def snapshot(self, library: Library, progress: Progress | None = None) -> Snapshot:
+        """The index with all of `library` in it; brought up to date when it is not."""
+        found = self._snapshots.get(library)
+        if found and not found.missing:
+            return found
+        with self._lock:
+            found = self._snapshots.get(library)
+            if not found or found.missing:
+                self._snapshots[library] = found = self._updated(library, progress)
+            return found
+
+    def _updated(self, library: Library, progress: Progress | None) -> Snapshot:
+        try:
+            missing = self._update(library, progress)
+        except (ValueError, OSError) as error:  # a full disk, a folder that somebody deleted
+            logging.getLogger(__name__).warning("The search index is kept in memory: %s", error)
+            self._index = _open(None)
+            missing = self._update(library, progress)
+        return Snapshot(self._index.searcher(), library, missing)
+
+    def _update(self, library: Library, progress: Progress | None) -> int:
+        """Brings the index up to date; returns how many cards could not be, because another process is writing."""
+        self._index.reload()
+        wanted = _wanted(library)
+        if _held(self._index) == wanted.keys():
+            return 0
+        writer = self._writer()
+        if writer is None:
+            return len(wanted.keys() - _held(self._index))
+        self._index.reload()
+        held = _held(self._index)  # what the other process wrote meanwhile need not be written again
+        new = {stamp: slug for stamp, slug in wanted.items() if stamp not in held}
+        for file in {_file(stamp) for stamp in held - wanted.keys()} - {_file(stamp) for stamp in new}:
+            writer.delete_documents_by_term("file", file)
+        for done, (stamp, slug) in enumerate(new.items(), start=1):
+            writer.delete_documents_by_term("file", _file(stamp))
+            writer.add_document(document(library[slug], _file(stamp), stamp, library.topic_names))
+            if done % BATCH == 0:
+                writer.commit()
+            if progress:
+                progress(done, len(new))
+        writer.commit()
+        writer.wait_merging_threads()
+        self._index.reload()
+        return 0
+
+    def _writer(self) -> tantivy.IndexWriter | None:
+        """The one writer there can be; None when another process keeps it for longer than `PATIENCE`."""
+        patient_until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self._index.writer(_HEAP, 1)
+            except ValueError as error:
+                if "LockBusy" not in str(error):
+                    raise
+                if time.monotonic() > patient_until:
+                    return None
+                time.sleep(0.02)
+
+
+def _wanted(library: Library) -> dict[str, str]:
+    """Stamp -> slug, for every card."""
+    wanted = {}
+    for slug, path in library.files.items():
+        changed, size = library.stamps[path]
+        wanted[f"{path}\n{changed}\n{size}"] = slug
+    return wanted
+
+
+def _held(index: tantivy.Index) -> set[str]:
+    return {stamp for stamp, _ in index.searcher().terms_with_prefix("stamp", "", Query.all_query())}
+
+
+def _file(stamp: str) -> str:
+    return stamp.rsplit("\n", 2)[0]
+
+
+def _place(folders: tuple[Path, ...], cache: Path) -> Path:
+    """Where the index of these folders lives: another place for every format, so that no one reads another's."""
+    of = hashlib.blake2b("\n".join(map(str, folders)).encode(), digest_size=8).hexdigest()
+    return cache / "search" / of / _format()
+
+
+def _format() -> str:
+    """Names what an index is made by: this module, the analysis and the engine."""
+    sources = b"".join(Path(name).read_bytes() for name in (__file__, text.__file__))
+    made_by = sources + version("tantivy").encode() + " ".join(SECTIONS).encode()
+    return hashlib.blake2b(made_by, digest_size=8).hexdigest()
+
+
+def _open(place: Path | None) -> tantivy.Index:
+    """The index at `place`, made when there is none, begun again when it cannot be read; in memory for no place."""
+    index = None
+    if place:
+        try:
+            for other in _others(place):
+                shutil.rmtree(other, ignore_errors=True)
+            place.mkdir(parents=True, exist_ok=True)
+            index = _readable(place)
+        except (ValueError, OSError) as error:
+            logging.getLogger(__name__).warning("The search index is kept in memory: %s", error)
+    index = index or tantivy.Index(SCHEMA)
+    index.config_reader("manual")
+    index.register_tokenizer("kb", text.analyzer())
+    return index
+
+
+def _readable(place: Path) -> tantivy.Index:
+    try:
+        return tantivy.Index(SCHEMA, str(place))
+    except ValueError:  # damaged: the cards are the truth
+        shutil.rmtree(place)
+        place.mkdir()
+        return tantivy.Index(SCHEMA, str(place))
+
+
+def _others(place: Path) -> Iterator[Path]:
+    """Indexes of the same folders in other formats, which nobody has used for a week."""
+    for other in place.parent.glob("*"):
+        if other != place and time.time() - other.stat().st_mtime > 7 * 86_400:
+            yield other

@@ -1,0 +1,392 @@
+"""Search over small libraries in a temporary folder; what a reader types, and the cards that answer."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+
+from kb.library import Library
+from kb.search import prepare, search
+from tests.kb.test_query import TEXTS
+
+CARDS = {
+    "gumbel_softmax": """
+        title: Categorical Reparameterization with Gumbel-Softmax
+        authors: [Eric Jang, Shixiang Gu, Ben Poole]
+        year: 2017
+        venue: ICLR 2017
+        topic: sampling
+        tags: [discrete variables, straight-through]
+        aliases: [Gumble softmax, 耿贝尔]
+        status: read
+        added: 2026-11-02
+        demos: [gumbel_softmax]
+        related: [{card: knowledge_distillation}]
+        claims: [{says: Samples approach one-hot vectors., check: gumbel_softmax.one_hot_limit}]
+        Methodology: Gumbel noise and a temperature $\\tau$; the weight is $\\lambda$ here.
+        """,
+    "knowledge_distillation": """
+        title: Distilling the Knowledge in a Neural Network
+        title_zh: 知识蒸馏
+        authors: [Geoffrey Hinton]
+        year: 2015
+        topic: compression
+        tags: [soft targets]
+        status: read
+        added: 2026-11-03
+        links: {code: "https://example.org/code"}
+        claims: [{says: Soft targets carry more., check: softmax_temperature.soft_targets}]
+        Key: 教师网络把知识传给学生，温度越高目标越软。A distilled student learns from Müller's softened labels.
+        """,
+    "moco": """
+        title: Momentum Contrast
+        title_zh: 用动量对比学习视觉表示
+        year: 2020
+        topic: representation
+        status: queued
+        added: 2026-11-01
+        Exps: The loss falls with the size of the queue; 60.6 % on ImageNet.
+        """,
+    "supcon": """
+        title: Supervised Contrastive Learning
+        aliases: [监督对比学习]
+        year: 2020
+        topic: representation
+        tags: [straight-through]
+        related: [{card: moco}]
+        claims: [{says: Classes cluster.}]
+        Methodology: The loss pulls views of one class together.
+        """,
+    "label_smoothing": """
+        title: Label smoothing
+        title_zh: 标签平滑
+        status: queued
+        Notes: Networking without a year, from the low flow of notes.
+        """,
+}
+
+
+def write(folder: Path, cards: dict[str, str]) -> None:
+    for slug, text in cards.items():
+        (folder / f"{slug}.yaml").write_text("\n".join(line.strip() for line in text.strip().splitlines()))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("KB_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    write(tmp_path, CARDS)
+    return tmp_path
+
+
+@pytest.fixture
+def library(notes: Path) -> Library:
+    opened = Library.open(notes)
+    assert opened.problems == ()
+    return opened
+
+
+def found(library: Library, query: str, **how) -> list[str]:
+    return [hit.slug for hit in search(library, query, **how).hits]
+
+
+@pytest.mark.parametrize(
+    ("query", "slugs"),
+    [
+        ("reparameterization", {"gumbel_softmax"}),
+        ("GUMBEL", {"gumbel_softmax"}),
+        ("distill", {"knowledge_distillation"}),
+        ("distillation", {"knowledge_distillation"}),  # the card has distilling and distilled
+        ("muller", {"knowledge_distillation"}),
+        ("hinton", {"knowledge_distillation"}),
+        ("discrete", {"gumbel_softmax"}),
+        ("compression", {"knowledge_distillation"}),
+        ("模型压缩", {"knowledge_distillation"}),  # the topic's Chinese name
+        ("contrast loss", {"moco", "supcon"}),
+        ("moco OR hinton", {"moco", "knowledge_distillation"}),
+        ("loss -queue", {"supcon"}),
+        ("-loss", {"gumbel_softmax", "knowledge_distillation", "label_smoothing"}),
+        ('"neural network"', {"knowledge_distillation"}),
+        ('"network neural"', set()),
+        ("label-smoothing", {"label_smoothing"}),
+        ("repar*", {"gumbel_softmax"}),
+        ("(gumbel OR hinton) temperature", {"gumbel_softmax"}),
+        ("\\lambda", {"gumbel_softmax"}),
+        ("lambda", {"gumbel_softmax"}),
+        ("λ", {"gumbel_softmax"}),
+        ("τ", {"gumbel_softmax"}),
+        ("\\frac", {"gumbel_softmax", "knowledge_distillation", "moco", "supcon", "label_smoothing"}),
+        ("知识", {"knowledge_distillation"}),
+        ("识蒸", {"knowledge_distillation"}),
+        ("蒸", {"knowledge_distillation"}),
+        ("知識蒸餾", {"knowledge_distillation"}),  # traditional
+        ("對比學習", {"moco", "supcon"}),
+        ("对比学习 loss", {"moco", "supcon"}),
+        ("对比学习loss", {"moco", "supcon"}),
+        ("监督对比学习", {"supcon"}),
+        ("标签平滑", {"label_smoothing"}),
+        ("温度越高目标", {"knowledge_distillation"}),
+        ("ＩｍａｇｅＮｅｔ", {"moco"}),
+        ("２０２０", set()),  # a year is a field, not a word
+        ("title:contrastive", {"moco", "supcon"}),
+        ("title:supervised", {"supcon"}),
+        ("label-smoo", {"label_smoothing"}),
+        ("lable-smoothing", {"label_smoothing"}),
+        ("title:loss", set()),
+        ("method:loss", {"supcon"}),
+        ("exps:loss", {"moco"}),
+        ("key:教师", {"knowledge_distillation"}),
+        ("author:jang", {"gumbel_softmax"}),
+        ('author:"eric jang"', {"gumbel_softmax"}),
+        ('author:"jang eric"', set()),
+        ("alias:gumble", {"gumbel_softmax"}),
+        ("venue:iclr", {"gumbel_softmax"}),
+        ("tag:straight-through", {"gumbel_softmax", "supcon"}),
+        ('tag:"discrete variables"', {"gumbel_softmax"}),
+        ('tag:"discrete"', set()),
+        ("topic:representation", {"moco", "supcon"}),
+        ("topic:repr*", {"moco", "supcon"}),
+        ("topic:采样", {"gumbel_softmax"}),
+        ("status:queued", {"moco", "supcon", "label_smoothing"}),
+        ("year:2020", {"moco", "supcon"}),
+        ("year:2015..2017", {"gumbel_softmax", "knowledge_distillation"}),
+        ("year:>2017", {"moco", "supcon"}),
+        ("year:<2017", {"knowledge_distillation"}),
+        ("added:2026-11-02..", {"gumbel_softmax", "knowledge_distillation"}),
+        ("demo:gumbel_softmax", {"gumbel_softmax"}),
+        ("has:demo", {"gumbel_softmax"}),
+        ("has:code", {"knowledge_distillation"}),
+        ("has:claims", {"gumbel_softmax", "knowledge_distillation", "supcon"}),
+        ("is:orphan", {"label_smoothing"}),
+        ("links-to:moco", {"supcon"}),
+        ("kind:paper year:2020 loss", {"moco", "supcon"}),
+        ("claim:failing", {"knowledge_distillation"}),
+        ("claim:holding", {"gumbel_softmax"}),
+        ("claim:unmeasured", set()),
+    ],
+)
+def test_a_query_finds_exactly_the_cards_that_answer_it(library, query, slugs):
+    verdicts = {"gumbel_softmax.one_hot_limit": True, "softmax_temperature.soft_targets": False}
+    results = search(library, query, verdicts=verdicts)
+    assert {hit.slug for hit in results.hits} == slugs
+    assert results.total == len(slugs)
+    assert results.notices == ()
+
+
+@pytest.mark.parametrize(
+    ("typed", "first", "meant"),
+    [
+        ("nueral", "knowledge_distillation", "neural"),
+        ("contrstive", "supcon", "contrastive"),
+        ("mometnum", "moco", "momentum"),
+        ("reparametrisation", "gumbel_softmax", "reparameterization"),
+        ("huinton", "knowledge_distillation", "hinton"),
+    ],
+)
+def test_a_mistyped_word_finds_what_was_meant_and_says_so(library, typed, first, meant):
+    results = search(library, typed)
+    assert results.hits[0].slug == first
+    assert meant in results.suggestion
+    assert any(why.via and why.via.startswith(f"{typed} → ") for why in results.hits[0].why)
+
+
+def test_what_matches_as_typed_comes_before_what_matches_by_a_typo(tmp_path):
+    body = "Key: the gumbel distribution, gumbel noise, gumbel trick"
+    write(tmp_path, {f"card_{i}": f"title: Gumbel {i}\n{body}" for i in range(5)})
+    write(
+        tmp_path, {"misspelt": f"title: A long title about other things\nNotes: it says gumble once. {'word ' * 200}"}
+    )
+    results = search(Library.open(tmp_path), "gumble")
+    assert results.hits[0].slug == "misspelt"
+    assert results.total == 6
+    assert results.suggestion is None
+    assert results.hits[1].why[0].via == "gumble → gumbel"
+
+
+def test_short_words_numbers_and_chinese_are_not_corrected(library):
+    assert found(library, "nb") == []
+    assert found(library, "61") == []
+    assert found(library, "蒸流") == []
+
+
+def test_a_word_that_stands_in_the_cards_is_not_taken_for_another(library):
+    assert found(library, "flow") == ["label_smoothing"]
+
+
+@pytest.mark.parametrize("typed", ["c", "ca", "cate", "categ", "categoric", "categorical"])
+def test_the_last_word_is_found_while_it_is_typed(library, typed):
+    assert "gumbel_softmax" in found(library, typed)
+
+
+def test_a_finished_word_comes_before_words_that_begin_with_it(tmp_path):
+    write(tmp_path, {"networks": "title: Networks of networks", "net": "title: A net"})
+    assert found(Library.open(tmp_path), "net") == ["net", "networks"]
+
+
+def test_every_ending_of_a_short_beginning_is_found(tmp_path):
+    write(tmp_path, {f"card_{i}": f"title: Card\nKey: x{i:03}word" for i in range(120)})
+    assert search(Library.open(tmp_path), "key:x*", limit=1).total == 120
+    assert search(Library.open(tmp_path), "x", limit=1).total == 120
+
+
+def test_quotes_ask_for_the_word_itself(tmp_path):
+    write(tmp_path, {"networks": "title: Networks", "net": "title: A net", "nit": "title: A nit"})
+    assert found(Library.open(tmp_path), '"net"') == ["net"]
+
+
+def test_a_question_need_not_find_its_small_words(library):
+    assert found(library, "what is the momentum in this") == ["moco"]
+
+
+def test_cards_with_some_of_the_words_are_shown_when_none_has_all_and_a_line_says_so(library):
+    results = search(library, "temperature of momentum zebra")
+    assert {hit.slug for hit in results.hits} == {"gumbel_softmax", "moco"}
+    assert any("No card has all" in notice for notice in results.notices)
+
+
+def test_a_chinese_question_finds_the_card_that_has_its_words(library):
+    assert found(library, "知识蒸馏的温度怎么选")[0] == "knowledge_distillation"
+
+
+def test_nothing_is_found_and_nothing_suggested_for_nonsense(library):
+    results = search(library, "zzzqqq")
+    assert (results.hits, results.total, results.suggestion) == ((), 0, None)
+
+
+def test_an_empty_query_is_every_card_newest_first_then_by_title(library):
+    newest = ["knowledge_distillation", "gumbel_softmax", "moco", "label_smoothing", "supcon"]
+    assert found(library, "") == newest
+    assert found(library, "  ") == newest
+    assert search(library, "").hits[0].why == ()
+
+
+@pytest.mark.parametrize(
+    ("sort", "slugs"),
+    [
+        ("title", ["gumbel_softmax", "knowledge_distillation", "label_smoothing", "moco", "supcon"]),
+        ("year", ["knowledge_distillation", "gumbel_softmax", "moco", "supcon", "label_smoothing"]),
+        ("-year", ["moco", "supcon", "gumbel_softmax", "knowledge_distillation", "label_smoothing"]),
+        ("added", ["moco", "gumbel_softmax", "knowledge_distillation", "label_smoothing", "supcon"]),
+    ],
+)
+def test_results_are_sorted_with_the_undated_last(library, sort, slugs):
+    assert found(library, f"sort:{sort}") == slugs
+
+
+def test_a_word_in_the_title_weighs_more_than_in_a_section(tmp_path):
+    write(tmp_path, {"section": "title: Other things\nNotes: flooding", "title": "title: Flooding\nNotes: others"})
+    assert found(Library.open(tmp_path), "flooding") == ["title", "section"]
+
+
+def test_pages_of_results_follow_each_other(library):
+    assert found(library, "", limit=2) + found(library, "", limit=2, offset=2) == found(library, "", limit=4)
+    assert search(library, "", limit=0).total == 5
+    assert found(library, "", limit=0) == []
+    assert found(library, "", offset=10) == []
+
+
+def test_facets_count_the_answers_and_each_count_is_what_narrowing_gives(library):
+    for query in ("", "loss", "year:2020 OR gumbel"):
+        results = search(library, query)
+        assert sum(results.facets["status"].values()) == results.total
+        for facet, counts in results.facets.items():
+            for value, count in counts.items():
+                assert search(library, results.query.narrowed(facet, [value])).total == count, (facet, value)
+
+
+def marked(why) -> list[str]:
+    return [text for text, hit in why.snippet if hit]
+
+
+@pytest.mark.parametrize(
+    ("query", "slug", "field", "words"),
+    [
+        ("gumbel", "gumbel_softmax", "title", ["Gumbel"]),
+        ("distillation", "knowledge_distillation", "title", ["Distilling"]),
+        ("蒸馏", "knowledge_distillation", "title_zh", ["蒸馏"]),
+        ("蒸餾", "knowledge_distillation", "title_zh", ["蒸馏"]),
+        ("MULLER", "knowledge_distillation", "Key", ["Müller"]),
+        ("lambda", "gumbel_softmax", "Methodology", ["\\lambda"]),
+        ("categ", "gumbel_softmax", "title", ["Categorical"]),
+        ("straight-through", "gumbel_softmax", "tags", ["straight-through"]),
+        ("gumble", "gumbel_softmax", "aliases", ["Gumble"]),
+        ("监督对比学习", "supcon", "aliases", ["监督对比学习"]),
+        ("author:jang", "gumbel_softmax", "authors", ["Jang"]),
+    ],
+)
+def test_a_hit_says_where_it_matches_and_marks_the_words(library, query, slug, field, words):
+    hit = next(hit for hit in search(library, query).hits if hit.slug == slug)
+    assert hit.why[0].field == field
+    assert marked(hit.why[0]) == words
+
+
+def test_a_snippet_is_a_short_piece_of_the_section_itself(tmp_path):
+    body = "word " * 300 + "the flooding level b keeps the loss afloat " + "word " * 300
+    write(tmp_path, {"card": f"title: A card\nKey: {body}"})
+    (why,) = search(Library.open(tmp_path), "flooding afloat").hits[0].why
+    text = "".join(piece for piece, _ in why.snippet)
+    assert marked(why) == ["flooding", "afloat"]
+    assert text.strip("… ") in body
+    assert len(text) < 200
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=TEXTS)
+def test_no_text_makes_search_fail(tmp_path_factory, text):
+    library = tiny(tmp_path_factory)
+    results = search(library, text)
+    assert len(results.hits) <= results.total <= len(library)
+    assert all(hit.why is not None for hit in results.hits)
+
+
+_TINY: dict[str, Library] = {}
+
+
+def tiny(tmp_path_factory) -> Library:
+    if "library" not in _TINY:
+        folder = tmp_path_factory.mktemp("notes")
+        write(folder, CARDS)
+        _TINY["library"] = Library.open(folder)
+    return _TINY["library"]
+
+
+def test_a_changed_added_or_deleted_file_is_seen_after_a_reload(notes, library):
+    assert found(library, "zebra") == []
+    write(notes, {"moco": "title: Zebra crossing", "new": "title: Another zebra"})
+    (notes / "supcon.yaml").unlink()
+    changed = library.reload()
+    assert set(found(changed, "zebra")) == {"moco", "new"}
+    assert found(changed, "supervised") == []
+    assert search(changed, "").total == 5
+    assert found(library, "momentum") == ["moco"]  # the old snapshot still answers as it was
+
+
+def test_only_changed_cards_are_indexed_again(notes, library, monkeypatch):
+    prepare(library)
+    write(notes, {"moco": "title: Zebra crossing"})
+    counted = []
+    prepare(library.reload(), lambda done, of: counted.append((done, of)))
+    assert counted == [(1, 1)]
+    prepare(Library.open(notes), lambda done, of: counted.append((done, of)))
+    assert counted == [(1, 1)]
+
+
+def test_search_works_where_the_cache_cannot_be_written(library, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("KB_CACHE", str(tmp_path / "file"))
+    assert found(library, "gumbel") == ["gumbel_softmax"]
+
+
+def test_a_damaged_index_is_built_again(library, cache):
+    assert found(library, "gumbel") == ["gumbel_softmax"]
+    for file in cache.rglob("meta.json"):
+        file.write_text("{")
+    from kb.search import _index
+
+    _index.cache_clear()
+    assert found(library, "gumbel") == ["gumbel_softmax"]
