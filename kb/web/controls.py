@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from demos import kit
-from kb.web.shell import address
+from kb.web import shell
 
 LOG_STEPS = 100
 LINEAR_STEPS = 200
@@ -20,13 +20,12 @@ FEW_OPTIONS = 4
 
 
 def opened(demo: kit.Demo) -> tuple[kit.BadValue, ...]:
-    """Sets the widgets from the address where it is not the one we wrote; returns what in it could not be read."""
-    asked = {name: value for name, value in st.query_params.items() if name != "id"}
-    if st.session_state.get("written") == (demo.slug, asked):
+    """Sets the widgets from the address where the page was opened by it; returns what in it could not be read."""
+    query = shell.opened(demo.slug, [_key(demo, name) for name in kit.knobs(demo.params)])
+    if query is None:
         return ()
-    params, bad = demo.params.read(asked)
+    params, bad = demo.params.read({name: value for name, value in query.items() if name != "id"})
     set_widgets(demo, params)
-    st.session_state["written"] = (demo.slug, asked)
     return bad
 
 
@@ -42,9 +41,7 @@ def set_widgets(demo: kit.Demo, params: kit.Knobs) -> None:
 
 def write_address(demo: kit.Demo, params: kit.Knobs) -> None:
     """Makes the address say what the widgets say: every parameter that is not at its default."""
-    written = params.write()
-    st.session_state["written"] = (demo.slug, written)
-    address({"id": demo.slug, **written})
+    shell.address({"id": demo.slug, **params.write()})
 
 
 def turned(demo: kit.Demo) -> kit.Knobs:
@@ -88,7 +85,9 @@ def _key(demo: kit.Demo, name: str) -> str:
 def label(name: str, knob: kit.Knob) -> str:
     """What stands over a knob: what it is, with its unit."""
     text = knob.doc or name.replace("_", " ")
-    return text[:1].upper() + text[1:] + (f", {knob.unit}" if knob.unit else "")
+    # A symbol is not a word: α must not become Α.
+    start = text[:1].upper() if text[:1].isascii() else text[:1]
+    return start + text[1:] + (f", {knob.unit}" if knob.unit else "")
 
 
 def _widget(demo: kit.Demo, name: str, knob: kit.Knob) -> Any:
@@ -103,7 +102,7 @@ def _widget(demo: kit.Demo, name: str, knob: kit.Knob) -> Any:
         case kit.Choice(options=options):
             say = _words
             if len(options) <= FEW_OPTIONS:
-                return st.segmented_control(title, options, key=key, required=True, format_func=say)
+                return st.radio(title, options, key=key, format_func=say, horizontal=True)
             return st.selectbox(title, options, key=key, format_func=say)
         case kit.Toggle():
             return st.toggle(title, key=key)

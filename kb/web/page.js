@@ -20,7 +20,7 @@ export default function (component) {
         }, 500);
     }
     // Streamlit pushes every change of the address into the history; turning a knob must not fill it.
-    if (data.address && window.location.search !== data.address) {
+    if (data.set && window.location.search !== data.address) {
         window.history.replaceState(window.history.state, "", window.location.pathname + data.address + window.location.hash);
     }
     return () => {};

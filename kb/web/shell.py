@@ -1,7 +1,7 @@
 """What stands on every page: the library as it is on disk now, the reading room's style, and links."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -28,7 +28,7 @@ def library() -> Library:
 def lay_out() -> None:
     """The style, and a page that follows edits to the cards' files."""
     st.html(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
-    _in_browser()(key="theme", data={"address": ""}, height=1)
+    _in_browser()(key="theme", data={"set": False}, height=1)
     st.session_state["snapshot"] = library()
     _follow_edits()
 
@@ -39,9 +39,23 @@ def _in_browser():  # type: ignore[no-untyped-def]
     return st.components.v2.component("kb.page", html="<div class='kb-page'></div>", js=script, isolate_styles=False)
 
 
+def opened(page: str, widgets: Iterable[str]) -> dict[str, str] | None:
+    """The address's query where the widgets are to be set by it: the page was opened by a link, or gone back to.
+
+    From then on the widgets are the truth and the address follows them (`address`).
+    """
+    query = st.query_params.to_dict()
+    # While a page stays open Streamlit repeats the query that it was opened by, whatever the address says by now.
+    if st.session_state.get("opened") == (page, query) and all(key in st.session_state for key in widgets):
+        return None
+    st.session_state["opened"] = (page, query)
+    return query
+
+
 def address(query: Mapping[str, str]) -> None:
     """Makes the browser's address say `query`, in place of what it says now; going back skips it."""
-    _in_browser()(key="address", data={"address": "?" + urlencode(query, safe=",")}, height=1)
+    search = "?" + urlencode(query, safe=",") if query else ""
+    _in_browser()(key="address", data={"address": search, "set": True}, height=1)
 
 
 @st.fragment(run_every=CHECK_FOR_EDITS)

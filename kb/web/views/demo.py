@@ -118,7 +118,6 @@ def _presets(demo: kit.Demo) -> None:
                 key=f"{demo.slug}.preset.{name}",
                 on_click=controls.set_widgets,
                 args=(demo, params),
-                type="tertiary",
             )
 
 

@@ -3,13 +3,15 @@
 import math
 
 import streamlit as st
-from kb.search import Results, search
 
 from kb.library import Library
+from kb.query import Query, parse
+from kb.search import Results, search
 from kb.web import shell
 from kb.web.tiles import tile
 
 PAGE = 24
+HAS_DEMO = "has_demo"
 FACETS = {"topic": "Topic", "status": "Status", "year": "Year", "tag": "Tag"}
 MOST_OPTIONS = 18
 
@@ -17,20 +19,18 @@ MOST_OPTIONS = 18
 def main() -> None:
     library = shell.library()
     if not len(library):
-        shell.empty(
-            "This library has no cards yet.", "Put a YAML file into its folder; it appears here as you save it."
-        )
+        shell.empty("This library has no cards yet.", "Put a YAML file into its folder; it appears as you save it.")
         return
+    _open()
     text = st.text_input(
         "Search the library",
         key="q",
-        bind="query-params",
         live="50ms",
         type="search",
         placeholder="Search in English or Chinese: softmax, 知识蒸馏, gumble …",
         label_visibility="collapsed",
     )
-    results = search(library, _narrowed(text or ""), limit=PAGE, offset=_offset(text or ""))
+    results = search(library, _narrowed(text), limit=PAGE, offset=_offset(text))
     with st.sidebar:
         _facets(library, results)
     _notices(library, results)
@@ -41,6 +41,24 @@ def main() -> None:
                     tile(library[hit.slug], hit if text else None)
     if results.total > PAGE:
         st.pagination(math.ceil(results.total / PAGE), key="page")
+    shell.address(_address(text))
+
+
+def _open() -> None:
+    """Sets the widgets from the address where the page was opened by it."""
+    query = shell.opened("library", ["q", *FACETS, HAS_DEMO])
+    if query is not None:
+        st.session_state["q"] = query.get("q", "")
+        st.session_state[HAS_DEMO] = query.get("has") == "demo"
+        for name in FACETS:
+            st.session_state[name] = [value for value in query.get(name, "").split(",") if value]
+
+
+def _address(text: str) -> dict[str, str]:
+    """The query that brings back what is shown."""
+    query = {"q": text, "has": "demo" if st.session_state[HAS_DEMO] else ""}
+    query |= {name: ",".join(st.session_state.get(name) or ()) for name in FACETS}
+    return {name: value for name, value in query.items() if value}
 
 
 def _offset(text: str) -> int:
@@ -52,34 +70,34 @@ def _offset(text: str) -> int:
     return (st.session_state.get("page", 1) - 1) * PAGE
 
 
-def _chosen() -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _chosen() -> dict[str, tuple[str, ...]]:
     """The facet values that are switched on, by facet."""
     chosen = {name: tuple(st.session_state.get(name) or ()) for name in FACETS}
-    chosen["has"] = ("demo",) if st.session_state.get("has_demo") else ()
-    return tuple((name, values) for name, values in chosen.items() if values)
+    chosen["has"] = ("demo",) if st.session_state.get(HAS_DEMO) else ()
+    return {name: values for name, values in chosen.items() if values}
 
 
-def _narrowed(text: str) -> str:
+def _narrowed(text: str) -> Query:
     """The reader's query, narrowed to the facets that are switched on."""
-    narrowing = ["(" + " OR ".join(f'{name}:"{value}"' for value in values) + ")" for name, values in _chosen()]
-    return " ".join([f"({text})" if text.strip() and narrowing else text, *narrowing]).strip()
+    query = parse(text)
+    for name, values in _chosen().items():
+        query = query.narrowed(name, values)
+    return query
 
 
 def _facets(library: Library, results: Results) -> None:
-    st.toggle("With a live demo", key="has_demo", bind="query-params")
+    st.toggle("With a live demo", key=HAS_DEMO)
     counts = {"topic": library.topics, "status": library.statuses, "year": library.years, "tag": library.tags}
     for name, title in FACETS.items():
-        every = sorted(counts[name], key=lambda value: (-counts[name][value], str(value)))[:MOST_OPTIONS]
-        if name == "year":
-            every = sorted(every, reverse=True)
-        if every:
-            now = results.facets.get(name, {})
+        now, chosen = results.facets.get(name, {}), st.session_state.get(name) or []
+        every = [str(value) for value in counts[name] if now.get(str(value)) or str(value) in chosen]
+        shown = sorted(every, key=lambda value: (value not in chosen, -now.get(value, 0), value))[:MOST_OPTIONS]
+        if shown:
             st.pills(
                 title,
-                [str(value) for value in every],
+                sorted(shown, reverse=True) if name == "year" else shown,
                 selection_mode="multi",
                 key=name,
-                bind="query-params",
                 format_func=lambda value, now=now: f"{value.replace('_', ' ')} · {now.get(value, 0)}",
             )
 
