@@ -5,9 +5,8 @@ errors of type "card" carry a `message` and a `mend` in their context.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
-from difflib import get_close_matches
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -22,6 +21,7 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
+from rapidfuzz import fuzz, process
 
 SECTIONS: Final = ("Key", "Source", "Motivation", "Methodology", "Exps", "Ideas", "Notes")
 
@@ -49,11 +49,10 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _LEADING_BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 
 
-def nearest(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str | None:
+def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word most like `word`, case aside; None when none is near."""
-    by_folded = {name.casefold(): name for name in known}
-    found = get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
-    return by_folded[found[0]] if found else None
+    found = process.extractOne(word, list(known), scorer=fuzz.ratio, processor=str.casefold, score_cutoff=65)
+    return found[0] if found else None
 
 
 def _broken(message: str, mend: str) -> PydanticCustomError:

@@ -1,5 +1,6 @@
 """The text of a card file to a `Card`, with a problem for everything that is wrong in it."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -26,6 +27,8 @@ _ENTRIES: Mapping[str, type[BaseModel]] = {"related": Related, "claims": Claim, 
 _REQUIRED = {name for model in _ENTRIES.values() for name, field in model.model_fields.items() if field.is_required()}
 _NULL = "tag:yaml.org,2002:null"
 _LONGEST_NUMBER = 64  # digits; YAML's base 60 numbers take quadratic time
+# What is left of \tau, \theta, \times, \text, \tilde, \to, \top, \nu, \nabla, \neq, \ne and \not.
+_LOST_BACKSLASH = re.compile(r"\t(?=au|heta|imes|ext|ilde|op?\b)|\n(?=u\b|abla|eq?\b|ot\b)")
 _construct = yaml.constructor.SafeConstructor()
 _VALUES: Mapping[str, Callable[[Any], Any]] = {
     "tag:yaml.org,2002:bool": _construct.construct_yaml_bool,
@@ -83,6 +86,7 @@ class _Reader:
         extra = {name: value for name, value in data.items() if name not in FIELDS}
         self.warn_of_unknown_keys(fields, extra)
         self.check_topic(fields, topics)
+        # Without any slug there will be no card, but its other problems are told all the same.
         card, bad = self.valid(fields | {"slug": slug or "nameless", "extra": extra})
         if card is None or not slug:
             return Reading(None, self.sorted_problems())
@@ -132,11 +136,20 @@ class _Reader:
             if len(path) == 1 and path[0] in SECTIONS:
                 return "\n".join(self.bullets(node, path))
             return self.sequence(node, path)
+        return self.scalar(node, path)
+
+    def scalar(self, node: Any, path: Path) -> Any:
         if node.tag == _NULL:
             return None
+        if node.style == '"' and (lost := _LOST_BACKSLASH.search(node.value)):
+            escape = "\\t" if lost[0] == "\t" else "\\n"
+            told = f"{escape} in double quotes is white space, so that a LaTeX command here loses its start."
+            self.add_at(node, told, "put the value in single quotes or a literal block (|).", path, "warning")
+        if node.tag not in _VALUES or len(node.value) > _LONGEST_NUMBER:
+            return node.value
         try:
-            return _VALUES[node.tag](node) if len(node.value) <= _LONGEST_NUMBER else node.value
-        except (KeyError, ValueError):  # it is text, or a date that the calendar does not have
+            return _VALUES[node.tag](node)
+        except ValueError:  # a date that the calendar does not have
             return node.value
 
     def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def _node(loader: Any, depth: int) -> yaml.Node:
     start: Any = event.start_mark
     if isinstance(event, yaml.ScalarEvent):
         tag = event.tag if event.tag == _STR else loader.resolve(yaml.ScalarNode, event.value, event.implicit)
-        return yaml.ScalarNode(tag, event.value, start)
+        return yaml.ScalarNode(tag, event.value, start, style=event.style)
     children: list[Any] = []
     if isinstance(event, yaml.SequenceStartEvent):
         while not loader.check_event(yaml.SequenceEndEvent):

@@ -358,6 +358,16 @@ def test_an_unknown_key_is_a_warning_with_the_nearest_field_and_is_kept() -> Non
     assert "wyh: d" in dump(card)
 
 
+@pytest.mark.parametrize(
+    "latex", [r"\tau", r"\theta", r"\times 2", r"\text{x}", r"\to", r"\nu", r"\nabla f", r"\neq", r"\not x"]
+)
+def test_latex_that_double_quotes_turn_into_white_space_is_a_warning(latex: str) -> None:
+    (problem,) = problems_of(f'title: a\nvenue: "${latex}$"\n')
+    assert (problem.severity, problem.line, problem.field) == ("warning", 2, "venue")
+    assert "single quotes" in problem.mend
+    assert problems_of(f"title: a\nvenue: '${latex}$'\nKey: \"a\\tb\\nnew\"\n") == ()
+
+
 def test_keys_named_like_the_parts_of_the_model_are_unknown_keys() -> None:
     card, problems = parse("title: a\nslug: b\nextra: c\n", slug="a_card")
     assert card == Card(slug="a_card", title="a", extra={"slug": "b", "extra": "c"})
@@ -503,6 +513,13 @@ Notes: |
     )
 
 
+def test_a_section_of_a_reader_s_own_is_written_as_a_block_too() -> None:
+    text = "title: a\nkind: paper\nstatus: queued\nConclusion: |\n  b\n\n    c\n"
+    card, _ = parse(text, slug="a_card")
+    assert card is not None
+    assert dump(card) == text
+
+
 # fmt: off
 PIECES = [
     "a", "B", "é", "中文", "：", "🎓", "\u3000", "\u2028", "\ufeff", "\xa0", "\u200b", "\\frac{a}{b}", "$x_i$",
@@ -565,7 +582,9 @@ def test_a_dumped_card_is_read_back_as_it_was_without_a_problem(card: Card) -> N
 
 
 @settings(deadline=None)
-@given(st.dictionaries(TEXTS.filter(lambda key: key not in Card.model_fields), PLAIN, max_size=4))
+@given(
+    st.dictionaries(st.just("Conclusion") | TEXTS.filter(lambda key: key not in Card.model_fields), PLAIN, max_size=4)
+)
 def test_unknown_keys_of_any_plain_value_are_read_back(extra: dict[str, Any]) -> None:
     card = Card(slug="a_card", title="a", extra=extra)
     again, problems = parse(dump(card), slug="a_card")

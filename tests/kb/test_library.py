@@ -251,7 +251,15 @@ def test_reload_reads_the_changed_files_only(tmp_path: Path, write: Write, parse
     assert before["a"].title == "A card"
 
 
-def test_an_edit_of_the_same_length_right_after_reading_is_not_missed(tmp_path: Path, write: Write) -> None:
+def test_an_edit_of_the_same_length_in_the_same_tick_of_the_clock_is_not_missed(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def coarse(entry: os.DirEntry[str]) -> tuple[int, int, int]:
+        mtime, size, ctime = stamp(entry)
+        return mtime - mtime % 10_000_000, size, ctime - ctime % 10_000_000
+
+    stamp = module._stamp
+    monkeypatch.setattr(module, "_stamp", coarse)
     for i in range(20):
         write("a.yaml", f"title: Card {i % 10}\n")
         library = Library.open(tmp_path)
