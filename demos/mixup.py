@@ -9,8 +9,8 @@ that it tames confidence: Thulasidasan et al., "On Mixup Training", NeurIPS 2019
 
 Symbols: $x$ an input, $y$ its one-hot label; $i$ and $j$ two samples of a batch; $\lambda$ the share of the first, one
 draw for a whole batch as in the authors' code; $\alpha$ how evenly samples mix: $\alpha \to 0$ hardly mixes,
-$\alpha = 1$ makes every $\lambda$ alike. The two networks trained here are the same but for mixup: initial weights,
-batches and learning rate are shared.
+$\alpha = 1$ makes every $\lambda$ equally likely. The two networks trained here are the same but for mixup: they
+share initial weights, batches and learning rate.
 """
 
 import copy
@@ -51,7 +51,7 @@ DRAWS = 1_000
 UPPER, LOWER = (0.0, 1.0), (1.0, -0.5)
 ACROSS, UP = torch.linspace(-2.5, 3.5, 61), torch.linspace(-2.25, 2.75, 51)
 ALONG = torch.linspace(-0.25, 1.25, 61)
-# A point is off the data where no training point is nearer than this; the moons' own thickness is about half of it.
+# A point is off the data where no training point is nearer than this: over three standard deviations of the noise.
 OFF = 0.5
 WITHOUT, WITH = 0, 1
 NAMES, COLORS, DASHES = ("without mixup", "with mixup"), (style.GRAY, style.GREEN), ("dash", "solid")
@@ -62,12 +62,12 @@ INK, PAPER = "#23262b", "#fbfaf6"
 @dataclass(frozen=True)
 class Params(Knobs):
     alpha: Annotated[float, Range(0.001, 100, shown=(0.01, 10), log=True, doc="α of Beta(α, α)")] = 1.0
-    pair: Annotated[str, Choice("digits", "photographs", view=True, doc="what to mix in the picture")] = "digits"
+    pair: Annotated[str, Choice("photographs", "digits", view=True, doc="what to mix in the picture")] = "photographs"
     first: Annotated[int, Range(0, 1796, view=True, when=("pair", ("digits",)), doc="first digit's number")] = 0
-    second: Annotated[int, Range(0, 1796, view=True, when=("pair", ("digits",)), doc="second digit's number")] = 1
-    share: Annotated[str, Choice("drawn", "typed", view=True, doc="λ, the first's share")] = "drawn"
-    draw: Annotated[int, Range(1, DRAWS, view=True, when=("share", ("drawn",)), doc="which draw of λ")] = 1
-    typed: Annotated[float, Range(0, 1, step=0.01, view=True, when=("share", ("typed",)), doc="λ typed")] = 0.5
+    second: Annotated[int, Range(0, 1796, view=True, when=("pair", ("digits",)), doc="second digit's number")] = 7
+    lam: Annotated[str, Choice("drawn", "typed", view=True, doc="λ, the first's share")] = "drawn"
+    draw: Annotated[int, Range(1, DRAWS, view=True, when=("lam", ("drawn",)), doc="which draw of λ")] = 1
+    typed: Annotated[float, Range(0, 1, step=0.01, view=True, when=("lam", ("typed",)), doc="λ typed")] = 0.5
     points: Annotated[int, Range(BATCH, 1_000, doc="training points on the two moons")] = 200
     noise: Annotated[float, Range(0, 0.5, step=0.01, doc="noise of the moons, standard deviation")] = 0.15
     updates: Annotated[int, Range(50, 3_000, doc="updates of each network")] = 1_000
@@ -78,7 +78,7 @@ PRESETS = {
     "ImageNet's α = 0.2: mostly one": Params(alpha=0.2),
     "α = 8: nearly half and half": Params(alpha=8.0),
     "α → 0: ordinary training": Params(alpha=0.001),
-    "Two photographs, half and half": Params(pair="photographs", share="typed"),
+    "A zero and a seven, 40 to 60": Params(pair="digits", lam="typed", typed=0.4),
 }
 
 LOOK_FOR = (
@@ -218,7 +218,7 @@ def run(p: Params) -> Iterator[Result]:
 
 def examine(p: Params, r: Result) -> View:
     draws = draw_shares(p.alpha, DRAWS, torch.Generator().manual_seed(p.seed))
-    share = p.typed if p.share == "typed" else float(draws[p.draw - 1])
+    share = p.typed if p.lam == "typed" else float(draws[p.draw - 1])
     if p.pair == "digits":
         images, labels = digits()
         chosen = torch.tensor([p.first, p.second])
@@ -263,8 +263,8 @@ def figure(p: Params, r: View) -> dict[str, go.Figure]:
         f"λ is drawn from Beta(α, α): bars are {DRAWS:,} draws, the curve its density.": _density(p, r),
         "Without mixup. Pale is undecided; the lines are at p = 0.1, 0.5 and 0.9.": _surface(r, WITHOUT),
         f"With mixup at α = {p.alpha:.3g}: the wider the pale band, the gentler the slope.": _surface(r, WITH),
-        "Along that line through the moons: a mix is labeled with λ, the straight dotted line.": _line(r),
-        "Off the data both become nearly certain; mixup leaves a little more doubt.": _confidence(p, r),
+        "Along the line through the moons: a mix there is labeled λ, the dotted diagonal.": _line(r),
+        "How sure each is off the data, on average; 0.5 would be undecided.": _confidence(p, r),
     }
 
 
@@ -558,7 +558,7 @@ def _trained(seed: int) -> Result:
 
 @finding(
     "Off the data the network trained with mixup is less sure: lower mean largest probability.",
-    source="Sec. 2; Thulasidasan et al. 2019, Sec. 3",
+    source="Sec. 2; Thulasidasan et al. 2019",
 )
 def less_sure_off_the_data() -> Evidence:
     last = torch.stack([_trained(seed).confidence[:, -1] for seed in range(5)])
@@ -585,7 +585,7 @@ def closer_to_linear_between_the_classes() -> Evidence:
     )
 
 
-@report("On two moons mixup does not cost accuracy.", source="Table 2 shows it gaining on CIFAR")
+@report("On two moons mixup does not cost accuracy.", source="Sec. 3, where it gains on ImageNet and CIFAR")
 def accuracy_on_new_points() -> Evidence:
     accuracy = torch.stack([_trained(seed).accuracy for seed in range(5)]).mean(0)
     return at_least(

@@ -100,7 +100,7 @@ def test_confidence_off_the_data_agrees_with_a_loop_over_the_plane():
 
 def test_the_picture_needs_no_training_and_its_knobs_start_none():
     p = demo.Params()
-    views = [{"pair": "photographs"}, {"first": 5}, {"second": 9}, {"share": "typed"}, {"typed": 0.1}, {"draw": 7}]
+    views = [{"pair": "digits"}, {"first": 5}, {"second": 9}, {"lam": "typed"}, {"typed": 0.1}, {"draw": 7}]
     assert {name for change in views for name in change} == {
         name for name, knob in kit.knobs(demo.Params).items() if knob.view
     }
@@ -112,26 +112,26 @@ def test_the_picture_needs_no_training_and_its_knobs_start_none():
 def test_the_view_mixes_the_samples_asked_for_with_the_share_asked_for():
     untrained = next(demo.run(demo.Params()))
     images, labels = demo.digits()
-    view = demo.examine(demo.Params(first=3, second=12, share="typed", typed=0.25), untrained)
+    view = demo.examine(demo.Params(pair="digits", first=3, second=12, lam="typed", typed=0.25), untrained)
     torch.testing.assert_close(view.mixed, 0.25 * images[3] + 0.75 * images[12])
     assert view.target[labels[3]] == 0.25 and view.target[labels[12]] == 0.75
     drawn = demo.examine(demo.Params(alpha=0.4, draw=17, seed=5), untrained)
     assert drawn.share == demo.draw_shares(0.4, demo.DRAWS, _generator(5))[16].item()
-    photographs = demo.examine(demo.Params(pair="photographs"), untrained)
+    photographs = demo.examine(demo.Params(), untrained)
     assert photographs.mixed.shape[0] == 3 and photographs.classes == ("china", "flower")
 
 
 def test_two_samples_of_one_class_keep_a_hard_label():
     untrained = next(demo.run(demo.Params()))
-    view = demo.examine(demo.Params(first=0, second=10), untrained)
+    view = demo.examine(demo.Params(pair="digits", first=0, second=10), untrained)
     assert view.target.max() == 1 and view.target.sum() == 1
 
 
-@pytest.mark.parametrize("share", ["drawn", "typed"])
+@pytest.mark.parametrize("lam", ["drawn", "typed"])
 @pytest.mark.parametrize("pair", ["digits", "photographs"])
 @pytest.mark.parametrize("alpha", [0.001, 100.0])
-def test_every_kind_of_view_is_drawn(alpha, pair, share):
-    p = demo.Params(alpha=alpha, pair=pair, share=share, updates=50)
+def test_every_kind_of_view_is_drawn(alpha, pair, lam):
+    p = demo.Params(alpha=alpha, pair=pair, lam=lam, updates=50)
     loaded = kit.load("mixup")
     figures = loaded.figures(p, next(demo.run(p)))
     assert len(figures) == 7 and all(figure.to_json() for figure in figures.values())
