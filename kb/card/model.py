@@ -51,7 +51,7 @@ _LEADING_BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word most like `word`, case aside; None when none is near."""
-    found = process.extractOne(word, list(known), scorer=fuzz.ratio, processor=str.casefold, score_cutoff=65)
+    found = process.extractOne(word, list(known), scorer=fuzz.ratio, processor=str.casefold, score_cutoff=70)
     return found[0] if found else None
 
 

@@ -343,19 +343,19 @@ def test_a_file_name_without_any_latin_letter_gives_no_card_but_all_problems() -
 
 
 def test_an_unknown_key_is_a_warning_with_the_nearest_field_and_is_kept() -> None:
-    text = "title: a\nmethodolgy: b\nrating: {stars: [5, null], 2: x}\nrelated: [{card: c, wyh: d}]\n"
+    text = "title: a\nmethodolgy: b\nrating: {stars: [5, null], 2: x}\nrelated: [{card: c, whhy: d}]\n"
     card, problems = parse(text, slug="a_card")
     assert [(p.severity, p.line, p.column, p.field) for p in problems] == [
         ("warning", 2, 1, "methodolgy"),
         ("warning", 3, 1, "rating"),
-        ("warning", 4, 21, "related[0].wyh"),
+        ("warning", 4, 21, "related[0].whhy"),
     ]
     assert "`Methodology: ...`" in problems[0].mend
     assert "`why: ...`" in problems[2].mend
     assert card is not None
     assert card.extra == {"methodolgy": "b", "rating": {"stars": [5, None], "2": "x"}}
     assert parse(dump(card), slug="a_card")[0] == card
-    assert "wyh: d" in dump(card)
+    assert "whhy: d" in dump(card)
 
 
 @pytest.mark.parametrize(
