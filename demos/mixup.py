@@ -258,7 +258,7 @@ def readings(p: Params, r: View) -> dict[str, str | float]:
 
 def figure(p: Params, r: View) -> dict[str, go.Figure]:
     return {
-        "The mix between its two samples: every pixel is blended by the same λ.": _pictures(p, r),
+        "The mix between its two samples: every pixel is blended by the same λ.": _pictures(r),
         "The label is blended by that λ too.": _label(r),
         f"λ is drawn from Beta(α, α): bars are {DRAWS:,} draws, the curve its density.": _density(p, r),
         "Without mixup. Pale is undecided; the lines are at p = 0.1, 0.5 and 0.9.": _surface(r, WITHOUT),
@@ -268,7 +268,7 @@ def figure(p: Params, r: View) -> dict[str, go.Figure]:
     }
 
 
-def _pictures(p: Params, r: View) -> go.Figure:
+def _pictures(r: View) -> go.Figure:
     fig = style.figure(height=240)
     height, width = r.mixed.shape[-2:]
     names = (f"first: {_named(r, 0)}", "mix", f"second: {_named(r, 1)}")
