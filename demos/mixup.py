@@ -23,7 +23,6 @@ from typing import Annotated
 import plotly.graph_objects as go
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from demos.kit import (
     Choice,
@@ -42,7 +41,7 @@ from demos.kit import (
     style,
 )
 from demos.kit.data import digits, photograph, two_moons
-from demos.kit.training import batches, frame_steps, initialize
+from demos.kit.training import batches, build, frame_steps
 
 TOPIC = "augmentation"
 BATCH, HIDDEN, RATE, MOMENTUM = 50, 64, 0.1, 0.9
@@ -144,11 +143,14 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 def classifier(generator: torch.Generator) -> nn.Sequential:
     """A network from points (N, 2) to logits (N, 2), with two hidden layers; untrained, it is undecided everywhere."""
-    # A layer built the plain way would draw from torch's global generator.
-    first, second, last = (skip_init(nn.Linear, *sizes) for sizes in ((2, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, 2)))
-    network = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)
-    initialize(network, generator)
-    nn.init.zeros_(last.weight)
+
+    def layers() -> nn.Sequential:
+        return nn.Sequential(
+            nn.Linear(2, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 2)
+        )
+
+    network = build(layers, generator)
+    nn.init.zeros_(network[-1].weight)
     return network
 
 

@@ -203,7 +203,7 @@ def _demo_command(entry: kit.Entry) -> click.Command:
     return click.Command(entry.slug, params=options, callback=_runs(demo), help=f"{entry.title}: {entry.summary}")
 
 
-class _KnobType(click.ParamType):
+class _KnobType(click.ParamType[Any]):
     """Reads a knob's value, and says in the knob's own words what it takes."""
 
     def __init__(self, parameter: str, knob: kit.Knob) -> None:

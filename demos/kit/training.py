@@ -1,16 +1,26 @@
 """What small trainings share: seeded initial weights, shuffled batches, and when to show a frame."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Module = TypeVar("Module", bound=nn.Module)
 
-def initialize(module: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Draws every weight from the given generator (He et al. 2015, uniform; biases zero); returns the module.
 
-    torch's own layers draw from the global generator, which a demo never touches.
+def build(make: Callable[[], Module], generator: torch.Generator) -> Module:
+    """A module whose linear and convolutional weights are drawn from the given generator.
+
+    torch's own layers draw from the global generator as they are made; its state is put back.
     """
+    with torch.random.fork_rng(devices=[]):
+        module = make()
+    return initialize(module, generator)
+
+
+def initialize(module: Module, generator: torch.Generator) -> Module:
+    """Draws weights anew from the given generator (He et al. 2015, uniform), zeroes biases; returns the module."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)

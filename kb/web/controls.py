@@ -21,7 +21,7 @@ FEW_OPTIONS = 4
 
 def opened(demo: kit.Demo) -> tuple[kit.BadValue, ...]:
     """Sets the widgets from the address where the page was opened by it; returns what in it could not be read."""
-    query = shell.opened(demo.slug, [_key(demo, name) for name in kit.knobs(demo.params)])
+    query = shell.opened(_key(demo, name) for name in kit.knobs(demo.params))
     if query is None:
         return ()
     params, bad = demo.params.read({name: value for name, value in query.items() if name != "id"})

@@ -39,17 +39,13 @@ def _in_browser():  # type: ignore[no-untyped-def]
     return st.components.v2.component("kb.page", html="<div class='kb-page'></div>", js=script, isolate_styles=False)
 
 
-def opened(page: str, widgets: Iterable[str]) -> dict[str, str] | None:
-    """The address's query where the widgets are to be set by it: the page was opened by a link, or gone back to.
+def opened(widgets: Iterable[str]) -> dict[str, str] | None:
+    """The address's query where the page was just opened, by a link or by going back: none of its widgets is there yet.
 
-    From then on the widgets are the truth and the address follows them (`address`).
+    From then on the widgets are the truth and the address follows them (`address`); the query that a rerun reports
+    may be older than the widgets.
     """
-    query = st.query_params.to_dict()
-    # While a page stays open Streamlit repeats the query that it was opened by, whatever the address says by now.
-    if st.session_state.get("opened") == (page, query) and all(key in st.session_state for key in widgets):
-        return None
-    st.session_state["opened"] = (page, query)
-    return query
+    return None if all(key in st.session_state for key in widgets) else st.query_params.to_dict()
 
 
 def address(query: Mapping[str, str]) -> None:

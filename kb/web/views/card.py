@@ -73,8 +73,7 @@ def _claims(card: Card) -> None:
                 status.update(label="All measured.", state="complete")
         records = verify.recorded()
         for claim in card.claims:
-            record = records.get(claim.check or "")
-            claims.claim(claim.says, record)
+            claims.claim(claim.says, records.get(claim.check or ""))
             if claim.check:
                 shell.demo_link(claim.check.partition(".")[0], f"Measured by {claim.check}", icon=":material/science:")
 

@@ -1,6 +1,9 @@
 """The library: search as you type, facets, and the cards that answer."""
 
 import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import streamlit as st
 
@@ -46,7 +49,7 @@ def main() -> None:
 
 def _open() -> None:
     """Sets the widgets from the address where the page was opened by it."""
-    query = shell.opened("library", ["q", *FACETS, HAS_DEMO])
+    query = shell.opened(["q", *FACETS, HAS_DEMO])
     if query is not None:
         st.session_state["q"] = query.get("q", "")
         st.session_state[HAS_DEMO] = query.get("has") == "demo"
@@ -67,7 +70,7 @@ def _offset(text: str) -> int:
     if st.session_state.get("asked") != asked:
         st.session_state["asked"] = asked
         st.session_state.pop("page", None)
-    return (st.session_state.get("page", 1) - 1) * PAGE
+    return (int(st.session_state.get("page", 1)) - 1) * PAGE
 
 
 def _chosen() -> dict[str, tuple[str, ...]]:
@@ -87,7 +90,12 @@ def _narrowed(text: str) -> Query:
 
 def _facets(library: Library, results: Results) -> None:
     st.toggle("With a live demo", key=HAS_DEMO)
-    counts = {"topic": library.topics, "status": library.statuses, "year": library.years, "tag": library.tags}
+    counts: dict[str, Mapping[Any, int]] = {
+        "topic": library.topics,
+        "status": library.statuses,
+        "year": library.years,
+        "tag": library.tags,
+    }
     for name, title in FACETS.items():
         now, chosen = results.facets.get(name, {}), st.session_state.get(name) or []
         every = [str(value) for value in counts[name] if now.get(str(value)) or str(value) in chosen]
@@ -98,8 +106,12 @@ def _facets(library: Library, results: Results) -> None:
                 sorted(shown, reverse=True) if name == "year" else shown,
                 selection_mode="multi",
                 key=name,
-                format_func=lambda value, now=now: f"{value.replace('_', ' ')} · {now.get(value, 0)}",
+                format_func=partial(_counted, now),
             )
+
+
+def _counted(counts: Mapping[str, int], value: str) -> str:
+    return f"{value.replace('_', ' ')} · {counts.get(value, 0)}"
 
 
 def _notices(library: Library, results: Results) -> None:

@@ -6,19 +6,28 @@ from torch import nn
 from demos.kit import training
 
 
+def _net():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LayerNorm(16), nn.Linear(16, 30))
+
+
 def test_weights_come_from_the_given_generator_and_no_other():
     before = torch.get_rng_state()
-    nets = [training.initialize(nn.Linear(20, 30), torch.Generator().manual_seed(5)) for _ in range(2)]
-    assert torch.equal(nets[0].weight, nets[1].weight)
-    assert nets[0].bias.abs().max() == 0
-    # nn.Linear itself draws from the global generator as it is made; initialize must not.
-    torch.set_rng_state(before)
-    training.initialize(nets[0], torch.Generator().manual_seed(1))
+    nets = [training.build(_net, torch.Generator().manual_seed(5)).state_dict() for _ in range(2)]
     assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(nets[0][name], nets[1][name]) for name in nets[0])
+    other = training.build(_net, torch.Generator().manual_seed(6)).state_dict()
+    assert not torch.equal(nets[0]["4.weight"], other["4.weight"])
+
+
+def test_biases_start_at_zero_and_normalizations_as_the_identity():
+    net = training.build(_net, torch.Generator().manual_seed(0))
+    assert net[4].bias.abs().max() == 0
+    x = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(net[1].eval()(x), x, rtol=1e-4, atol=1e-4)
 
 
 def test_initial_weights_have_the_spread_of_he():
-    net = training.initialize(nn.Linear(400, 400), torch.Generator().manual_seed(0))
+    net = training.build(lambda: nn.Linear(400, 400), torch.Generator().manual_seed(0))
     # Uniform(-b, b) with b = sqrt(6 / fan_in); 160,000 draws: five standard errors of the deviation are 0.8%.
     assert math.isclose(net.weight.std().item(), math.sqrt(2 / 400), rel_tol=0.008)
 
