@@ -67,8 +67,10 @@ def server():
 def chromium():
     if not Path(CHROMIUM).exists():
         pytest.fail("Browser tests need Chromium: apt-get install chromium fonts-noto-cjk fonts-noto-color-emoji")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    # Two cores may be busy with the rest of the suite.
+    expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield browser
