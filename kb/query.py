@@ -196,29 +196,32 @@ def _joined(kind: type[And] | type[Or], parts: Iterable[Node | None]) -> Node | 
 
 
 _QUOTES = str.maketrans(dict.fromkeys("“”„«»「」『』《》〈〉", '"'))
-_FIELD = re.compile(r"([A-Za-z][A-Za-z-]*):(?=[^\s)])")
-_WORD = re.compile(r'[^\s"()]+')
-_SPACE = re.compile(r"\s*")
-_MINUS = re.compile(r"-(?=[^\s)-])")
-_OR = re.compile(r'OR(?=[\s"()]|$)')
+_TOKEN = re.compile(
+    r"""
+    "(?P<phrase>[^"]*)(?P<closed>"?)
+    | (?P<sign>[()] | -(?=[^\s)-]))
+    | (?P<word>[^\s"()]+)
+    """,
+    re.VERBOSE,
+)
 
 
 class _Reader:
-    """Reads one text from left to right by recursive descent; `at` is how far it has come."""
+    """Reads one text by recursive descent over its tokens: words, phrases, and the signs ( ) and -."""
 
     def __init__(self, text: str) -> None:
-        folded = unicodedata.normalize("NFKC", text).translate(_QUOTES)
         self.notices: list[str] = []
-        if len(folded) > LONGEST:
-            self.notice(f"only the first {LONGEST:,} characters were read")
-        self.text = folded[:LONGEST].strip()
-        self.at = 0
         self.depth = 0
         self.sort = "relevance"
+        text = unicodedata.normalize("NFKC", text).translate(_QUOTES)
+        if len(text) > LONGEST:
+            self.notice(f"only the first {LONGEST:,} characters were read")
+        self.tokens = list(_TOKEN.finditer(text[:LONGEST]))
+        self.at = 0
 
     def query(self) -> Query:
         parts = []
-        while self.at < len(self.text):
+        while self.at < len(self.tokens):
             parts.append(self.any_of(""))
             if self.take(")"):
                 self.notice("a ) closes nothing and was passed over")
@@ -227,20 +230,18 @@ class _Reader:
     def notice(self, told: str) -> None:
         self.notices.append(f"{told[0].upper()}{told[1:]}{'?' if 'did you mean' in told else '.'}")
 
-    def take(self, sign: str | re.Pattern[str]) -> str:
-        """Steps over white space and then over `sign`; returns it, or "" and stays when something else stands here."""
-        start = self.at
-        self.at = _SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]  # it matches anywhere
-        pattern = re.compile(re.escape(sign)) if isinstance(sign, str) else sign
-        if found := pattern.match(self.text, self.at):
-            self.at = found.end()
-            return found[0]
-        self.at = start
-        return ""
+    def sees(self, *texts: str) -> bool:
+        return self.at < len(self.tokens) and self.tokens[self.at][0] in texts
+
+    def take(self, text: str) -> bool:
+        """Steps over the token `text` if it is the next one."""
+        seen = self.sees(text)
+        self.at += seen
+        return seen
 
     def any_of(self, field: str) -> Node | None:
         parts = [self.all_of(field)]
-        while self.take(_OR):
+        while self.take("OR"):
             parts.append(self.all_of(field))
         if len(parts) > 1 and None in parts:
             self.notice("OR stands between two things; here one is missing")
@@ -248,38 +249,28 @@ class _Reader:
 
     def all_of(self, field: str) -> Node | None:
         parts = []
-        while not self.ends():
+        while self.at < len(self.tokens) and not self.sees(")", "OR"):
             parts.append(self.one(field))
         return _all_of(parts)
 
-    def ends(self) -> bool:
-        """Whether the things that are asked for together end here."""
-        start = self.at
-        ended = self.take(")") or self.take(_OR) or not self.text[self.at :].strip()
-        self.at = start
-        return bool(ended)
-
     def one(self, field: str) -> Node | None:
-        if self.take(_MINUS):
+        """What the next token begins: an exclusion, a group, a phrase, or a word with or without its field."""
+        token = self.tokens[self.at]
+        self.at += 1
+        if token["sign"] == "-":
             part = self.one(field)
             return Not(part) if part else None
-        if self.take("("):
+        if token["sign"] == "(":
             return self.group(field)
-        if self.take('"'):
-            return self.leaf(field, self.quoted(), Phrase)
-        start = self.at
-        if found := self.take(_FIELD):
-            if name := self.field(found[:-1]):
-                return self.one_in(name)
-            self.at = start
-        word = self.take(_WORD)
-        return self.leaf(field, "or" if word == "OR" else word, Word)
-
-    def one_in(self, field: str) -> Node | None:
-        """What stands right after the colon of a field."""
-        if self.text[self.at] in '("':
-            return self.one(field)
-        return self.leaf(field, self.take(_WORD), Word)
+        if token["phrase"] is not None:
+            if not token["closed"]:
+                self.notice("a quote is not closed; it was taken to reach to the end")
+            return self.leaf(field, " ".join(token["phrase"].split()), Phrase)
+        typed, colon, text = token[0].partition(":")
+        adjacent = self.at < len(self.tokens) and self.tokens[self.at].start() == token.end()
+        if colon and (text or (adjacent and not self.sees(")"))) and (name := self.field(typed)):
+            return self.leaf(name, text, Word) if text else self.one(name)
+        return self.leaf(field, "or" if token[0] == "OR" else token[0], Word)
 
     def group(self, field: str) -> Node | None:
         if self.depth == DEEPEST:
@@ -291,15 +282,6 @@ class _Reader:
         if not self.take(")"):
             self.notice("a ( is not closed; it was taken to reach to the end")
         return found
-
-    def quoted(self) -> str:
-        end = self.text.find('"', self.at)
-        if end < 0:
-            self.notice("a quote is not closed; it was taken to reach to the end")
-            end = len(self.text)
-        inside = self.text[self.at : end]
-        self.at = end + 1
-        return " ".join(inside.split())
 
     def field(self, typed: str) -> str:
         """The field of this name; "" when there is none."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from tantivy import DocAddress, Order, SearchResult
 
@@ -77,7 +78,7 @@ def search(
         verdicts: for each check that was measured (`demo.check`), whether it holds; what `claim:failing` goes by.
     """
     asked = parse(query) if isinstance(query, str) else query
-    snapshot = _index(library.folders, cache_folder()).snapshot(library)
+    snapshot = _snapshot(library)
     notices = list(asked.notices)
     if snapshot.missing:
         notices.append(f"Another process is updating the index; {snapshot.missing:,} cards are not in it yet.")
@@ -102,7 +103,17 @@ def search(
 
 def prepare(library: Library, progress: Progress | None = None) -> None:
     """Brings the index up to date now, so that the next search need not; `progress(done, of)` counts the cards."""
-    _index(library.folders, cache_folder()).snapshot(library, progress)
+    _snapshot(library, progress)
+
+
+_snapshots: WeakKeyDictionary[Library, Snapshot] = WeakKeyDictionary()
+
+
+def _snapshot(library: Library, progress: Progress | None = None) -> Snapshot:
+    found = _snapshots.get(library)
+    if found is None or found.missing:
+        found = _snapshots[library] = _index(library.folders, cache_folder()).snapshot(library, progress)
+    return found
 
 
 @lru_cache(maxsize=8)

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Final
 
 import tantivy
 from tantivy import Document, Query, SchemaBuilder, Searcher
@@ -24,6 +23,9 @@ from tantivy import Document, Query, SchemaBuilder, Searcher
 from kb.card import SECTIONS, Card
 from kb.library import Library
 from kb.search import text
+
+if TYPE_CHECKING:
+    from kb.search.typos import Vocabulary
 
 # Where a card's words stand, the name of that place in queries, and how many times a word there counts. The weights
 # are those of BM25F: a word of weight 3 is indexed three times (Robertson et al., CIKM 2004, sec. 3).
@@ -187,13 +189,14 @@ class Snapshot:
     """The index as it was when a library was brought into it; later writing does not change it."""
 
     searcher: Searcher
-    library: Library
     missing: int  # cards of the library that are not in it yet, because another process is writing
 
     @cached_property
-    def vocabulary(self) -> tuple[str, ...]:
-        """All words of the index, unstemmed, without Chinese; the commonest first."""
-        return tuple(word for word, _ in self.searcher.terms_with_prefix("word", ""))
+    def vocabulary(self) -> "Vocabulary":
+        """All words of the index, unstemmed, without Chinese."""
+        from kb.search.typos import Vocabulary  # numpy, which only a typo needs
+
+        return Vocabulary([word for word, _ in self.searcher.terms_with_prefix("word", "")])
 
     @cached_property
     def linked(self) -> tuple[str, ...]:
@@ -209,28 +212,18 @@ class LibraryIndex:
 
     def __init__(self, folders: tuple[Path, ...], cache: Path) -> None:
         self._lock = threading.Lock()
-        self._snapshots: WeakKeyDictionary[Library, Snapshot] = WeakKeyDictionary()
         self._index = _open(_place(folders, cache))
 
     def snapshot(self, library: Library, progress: Progress | None = None) -> Snapshot:
-        """The index with all of `library` in it; brought up to date when it is not."""
-        found = self._snapshots.get(library)
-        if found and not found.missing:
-            return found
+        """The index, brought up to date with `library`."""
         with self._lock:
-            found = self._snapshots.get(library)
-            if not found or found.missing:
-                self._snapshots[library] = found = self._updated(library, progress)
-            return found
-
-    def _updated(self, library: Library, progress: Progress | None) -> Snapshot:
-        try:
-            missing = self._update(library, progress)
-        except (ValueError, OSError) as error:  # a full disk, a folder that somebody deleted
-            logging.getLogger(__name__).warning("The search index is kept in memory: %s", error)
-            self._index = _open(None)
-            missing = self._update(library, progress)
-        return Snapshot(self._index.searcher(), library, missing)
+            try:
+                missing = self._update(library, progress)
+            except (ValueError, OSError) as error:  # a full disk, a folder that somebody deleted
+                logging.getLogger(__name__).warning("The search index is kept in memory: %s", error)
+                self._index = _open(None)
+                missing = self._update(library, progress)
+            return Snapshot(self._index.searcher(), missing)
 
     def _update(self, library: Library, progress: Progress | None) -> int:
         """Brings the index up to date; returns how many cards could not be, because another process is writing."""

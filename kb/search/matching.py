@@ -1,16 +1,15 @@
 """A query of the search language as a query of the engine, and what to mark in the cards that it finds."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
 import tantivy
 from tantivy import FieldType, Occur
 
 from kb.query import TEXT_FIELDS, And, Node, Not, Or, Phrase, Query, Range, Word, leaves
-from kb.search import text, typos
+from kb.search import text
 from kb.search.index import SCHEMA, Snapshot, whole
 
 # Words that a question has and an answer need not have.
@@ -22,11 +21,11 @@ STOP_WORDS: Final = frozenset((
 ))
 # fmt: on
 ENDINGS: Final = 50  # of the words that an unfinished one may become, how many count in the score
+TRUSTED: Final = 3  # a word that so many cards contain is spelled as meant
 EXACT: Final = 1_000.0  # added to the score of what matches as typed; more than any score by words
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One word to mark, or one run of Chinese: as typed and folded, and the stems it may stand for."""
 
     token: str
@@ -34,16 +33,14 @@ class Step:
     prefix: bool = False
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """Words to mark where they stand in a row, in one field ("" for any)."""
 
     field: str
     steps: tuple[Step, ...]
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What to ask the engine.
 
     Attributes:
@@ -94,8 +91,7 @@ def corrected(query: Query, corrections: Mapping[str, str]) -> Query:
     return Query(mended(query.root) if query.root else None, query.sort)
 
 
-@dataclass(frozen=True)
-class _Forms:
+class _Forms(NamedTuple):
     """What one English word of a query may stand for.
 
     Attributes:
@@ -248,7 +244,7 @@ class _Matcher:
         stem = text.stem(token)
         endings = [word for word, _ in self.searcher.terms_with_prefix("word", token)] if unfinished else []
         known = self.searcher.doc_freq("anywhere", stem)
-        suspect = self.corrected and known < typos.TRUSTED and not any(word != token for word in endings)
+        suspect = self.corrected and known < TRUSTED and not any(word != token for word in endings)
         meant = dict.fromkeys(map(text.stem, self.meant(token, known))) if suspect else {}
         begun = dict.fromkeys(ending for word in endings[:ENDINGS] if (ending := text.stem(word)) != stem)
         return _Forms(token, stem, (*meant,), (*begun,), (*endings[ENDINGS:],), unfinished)
@@ -258,7 +254,7 @@ class _Matcher:
 
         A word that does occur may be right: then only words that differ by one edit and are much commoner count.
         """
-        found = typos.neighbors(token, self.snapshot.vocabulary)
+        found = self.snapshot.vocabulary.neighbors(token)
         if known:
             common = [self.searcher.doc_freq("anywhere", text.stem(word)) > 2 * known for word in found]
             found = tuple(word for word, is_common in zip(found, common, strict=True) if is_common)

@@ -1,23 +1,53 @@
 """Words of the index that a mistyped word may stand for."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-MOST = 8
-TRUSTED = 3  # a word that this many cards contain is spelled as meant
+MOST: Final = 8
 
 
-def neighbors(word: str, vocabulary: Iterable[str]) -> tuple[str, ...]:
-    """The nearest words of `vocabulary`, `MOST` at most, in its order among equally near ones.
+class Vocabulary:
+    """Words, the commonest first."""
 
-    Near is one edit for a word of up to 5 letters and two for a longer one; an edit inserts, deletes or replaces a
-    letter or swaps two neighbors (optimal string alignment). Words of one or two letters have no neighbors.
-    """
-    if len(word) < 3 or word.isdigit():
-        return ()
-    edits = 1 if len(word) <= 5 else 2
-    found = process.extract(word, vocabulary, scorer=OSA.distance, score_cutoff=edits, limit=None)  # type: ignore[arg-type]
-    near = sorted((distance, place, other) for other, distance, place in found if distance)
-    return tuple(other for _, _, other in near[:MOST])
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = words
+        self._lengths = np.fromiter(map(len, words), np.int32, len(words))
+        self._letters = _letters(words, self._lengths)
+
+    def neighbors(self, word: str) -> tuple[str, ...]:
+        """The nearest words, `MOST` at most, the commonest first among equally near ones.
+
+        Near is one edit for a word of up to 5 letters and two for a longer one; an edit inserts, deletes or replaces
+        a letter or swaps two neighbors (optimal string alignment). Words of one or two letters have no neighbors.
+        """
+        if len(word) < 3 or word.isdigit():
+            return ()
+        edits = 1 if len(word) <= 5 else 2
+        found = process.extract(word, self._alike(word, edits), scorer=OSA.distance, score_cutoff=edits, limit=None)
+        near = sorted((distance, place, other) for other, distance, place in found if distance)
+        return tuple(other for _, _, other in near[:MOST])
+
+    def _alike(self, word: str, edits: int) -> list[str]:
+        """The words that `edits` could make of this one, as far as lengths and letters tell.
+
+        One edit changes the length by one at most, and takes one letter at most out of the set of letters and
+        brings one in.
+        """
+        (letters,) = _letters([word], np.array([len(word)]))
+        near = np.bitwise_count(self._letters ^ letters) <= 2 * edits
+        near &= np.abs(self._lengths - len(word)) <= edits
+        return [self.words[i] for i in np.flatnonzero(near).tolist()]
+
+
+def _letters(words: Sequence[str], lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.uint32]:
+    """(len(words),) the set of each word's letters as bits; letters whose code points agree modulo 32 share one."""
+    if not words:
+        return np.zeros(0, np.uint32)
+    codes = np.frombuffer("".join(words).encode("utf-32-le"), np.uint32)
+    starts = np.cumsum(lengths) - lengths
+    return np.bitwise_or.reduceat(np.uint32(1) << codes % np.uint32(32), starts)

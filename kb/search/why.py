@@ -32,7 +32,7 @@ class Why:
 class _Span(NamedTuple):
     start: int
     end: int
-    mark: int
+    mark: Mark
     via: str | None
 
 
@@ -40,93 +40,90 @@ def explain(card: Card, marks: tuple[Mark, ...], topics: Mapping[str, str]) -> t
     """Where `marks` stand in `card`: first the places with most of them, then in the order of a card."""
     found = []
     for place, (field, _) in PLACES.items():
-        wanted = [(i, mark) for i, mark in enumerate(marks) if mark.field in ("", field)]
-        best = max(
-            ((value, spans) for value in texts(card, place, topics) if (spans := list(_spans(value, wanted)))),
-            key=lambda one: len({span.mark for span in one[1]}),
-            default=None,
-        )
-        if best:
-            value, spans = best
-            via = next((span.via for span in spans if span.via), None)
-            found.append((-len({span.mark for span in spans}), Why(place, _snippet(value, spans), via)))
-    return tuple(why for _, why in sorted(found, key=lambda one: one[0]))
+        if wanted := _wanted(marks, field):
+            marked = [(value, spans) for value in texts(card, place, topics) if (spans := list(_spans(value, wanted)))]
+            if marked:
+                value, spans = max(marked, key=lambda one: _different(one[1]))
+                via = next((span.via for span in spans if span.via), None)
+                found.append((_different(spans), Why(place, _snippet(value, spans), via)))
+    return tuple(why for _, why in sorted(found, key=lambda one: -one[0]))
 
 
-def _spans(value: str, marks: list[tuple[int, Mark]]) -> Iterator[_Span]:
-    """Where `marks` stand in `value`."""
-    folded = text.fold_in_place(value)
-    for i, mark in marks:
-        for found in _pattern(mark.steps).finditer(folded):
-            words = text.tokens(found[0])
-            if len(words) == len(mark.steps) and all(map(_fits, mark.steps, words)):
-                via = next((v for v in map(_correction, mark.steps, words) if v), None)
-                yield _Span(found.start(), found.end(), i, via)
+def _different(spans: list[_Span]) -> int:
+    return len({span.mark for span in spans})
 
 
-def _fits(step: Step, word: str) -> bool:
-    if not step.stems:
-        return word == step.token
-    return text.stem(word) in step.stems or (step.prefix and word.startswith(step.token))
+@lru_cache(maxsize=256)
+def _wanted(marks: tuple[Mark, ...], field: str) -> tuple[tuple[Mark, re.Pattern[str]], ...]:
+    """The marks to look for in `field`, with what finds them in folded text, and more: words that begin as they do."""
+    wanted = (mark for mark in marks if mark.field in ("", field))
+    return tuple((mark, re.compile(r"[\W_]*?".join(map(_pattern, mark.steps)))) for mark in wanted)
 
 
-def _correction(step: Step, word: str) -> str | None:
-    as_typed = (
-        not step.stems or text.stem(word) == text.stem(step.token) or (step.prefix and word.startswith(step.token))
-    )
-    return None if as_typed else f"{step.token} → {word}"
-
-
-_LETTER = r"[^\W_\u3005-\u3007\u3040-\u30ff\u3400-\u9fff]"
 _FORMS: Final[Mapping[str, list[str]]] = {
-    word: [rf"\\{command}(?![A-Za-z])" for command, named in text.COMMANDS.items() if named == word]
-    + [sign for sign in text.SIGNS if text.SIGNS[sign] == word]
+    word: [rf"\\{command}(?![a-z])" for command, named in text.COMMANDS.items() if named == word and command.islower()]
+    + [sign for sign, named in text.SIGNS.items() if named == word]
     for word in set(text.COMMANDS.values())
 }
 
 
-@lru_cache(maxsize=256)
-def _pattern(steps: tuple[Step, ...]) -> re.Pattern[str]:
-    """Finds what may be `steps` in folded text, and some more: words that begin as their stems do."""
-    return re.compile(r"[\W_]*?".join(map(_step_pattern, steps)))
-
-
-def _step_pattern(step: Step) -> str:
+def _pattern(step: Step) -> str:
     if not step.stems:
         return re.escape(step.token)
     # A stem may differ from its word in the last letters: happi, happy.
     begins = {step.token} | {stem[: max(2, len(stem) - 2)] if len(stem) > 3 else stem[:2] for stem in step.stems}
-    words = rf"(?<!{_LETTER})(?:{'|'.join(map(re.escape, sorted(begins)))}){_LETTER}*"
-    forms = [form for stem in step.stems for form in _FORMS.get(stem, ())]
-    return f"(?:{'|'.join([*forms, words])})"
+    letter = "[a-z0-9]" if all(map(str.isascii, begins)) else r"[^\W_]"
+    words = rf"(?<!{letter})(?:{'|'.join(map(re.escape, sorted(begins)))}){letter}*"
+    return f"(?:{'|'.join([*(form for stem in step.stems for form in _FORMS.get(stem, ())), words])})"
+
+
+def _spans(value: str, wanted: tuple[tuple[Mark, re.Pattern[str]], ...]) -> Iterator[_Span]:
+    """Where the wanted marks stand in `value`."""
+    folded = text.fold_in_place(value)
+    for mark, pattern in wanted:
+        for found in pattern.finditer(folded):
+            words = text.tokens(found[0])
+            if len(words) == len(mark.steps) and all(map(_fits, mark.steps, words)):
+                via = next(filter(None, map(_correction, mark.steps, words)), None)
+                yield _Span(found.start(), found.end(), mark, via)
+
+
+def _fits(step: Step, word: str) -> bool:
+    return not step.stems or _begins(step, word) or text.stem(word) in step.stems
+
+
+def _correction(step: Step, word: str) -> str | None:
+    as_typed = not step.stems or text.stem(word) == text.stem(step.token) or _begins(step, word)
+    return None if as_typed else f"{step.token} → {word}"
+
+
+def _begins(step: Step, word: str) -> bool:
+    return step.prefix and word.startswith(step.token)
 
 
 def _snippet(value: str, spans: list[_Span]) -> tuple[tuple[str, bool], ...]:
     """The part of `value` that has most of the marks, cut between words."""
-    spans = sorted(spans)
-    start, end = 0, len(value)
-    if end > WINDOW:
-        first = max(
-            spans,
-            key=lambda span: (len({s.mark for s in spans if 0 <= s.start - span.start < WINDOW // 2}), -span.start),
-        )
-        start, end = _window(value, first)
+    spans = sorted(spans, key=lambda span: (span.start, -span.end))
+    start, end = _window(value, spans) if len(value) > WINDOW else (0, len(value))
     pieces = [("… ", False)] if start else []
     at = start
     for span in spans:
-        if span.start < at or span.end > end:
-            continue
-        pieces += [(value[at : span.start], False), (value[span.start : span.end], True)]
-        at = span.end
+        if span.start >= at and span.end <= end:
+            pieces += [(value[at : span.start], False), (value[span.start : span.end], True)]
+            at = span.end
     pieces.append((value[at:end], False))
     if end < len(value):
         pieces.append((" …", False))
     return tuple((re.sub(r"\s+", " ", piece), marked) for piece, marked in pieces if piece)
 
 
-def _window(value: str, first: _Span) -> tuple[int, int]:
-    start = max(0, first.start - WINDOW // 3)
-    end = min(len(value), max(start + WINDOW, first.end))
+def _window(value: str, spans: list[_Span]) -> tuple[int, int]:
+    """Start and end of the stretch of about `WINDOW` characters with most of the marks, the first one of equals."""
+    first = max(
+        spans, key=lambda one: _different([span for span in spans if 0 <= span.start - one.start < WINDOW // 2])
+    )
+    start = max(0, min(first.start - WINDOW // 3, len(value) - WINDOW))
+    end = max(start + WINDOW, first.end)
     if start and (space := value.find(" ", start, first.start)) >= 0:
         start = space + 1
     if end < len(value) and (space := value.rfind(" ", first.end, end)) >= 0:
