@@ -38,6 +38,7 @@ def thumbnail(page: Page, slug: str) -> None:
     figure.update_xaxes(**bare)
     figure.update_yaxes(**bare)
     page.set_viewport_size(THUMBNAIL)
+    figure.update_layout(font={"color": style.GRAY})
     drawing = pio.to_html(figure, include_plotlyjs=True, full_html=False)
     page.set_content(f"<body style='margin:0;background:transparent'>{drawing}</body>")
     page.wait_for_selector(".main-svg")
