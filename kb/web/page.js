@@ -1,4 +1,5 @@
-// What a page can only do in the browser: share the theme's variables with our style sheet, and keep the address true.
+// What a page can only do in the browser: share the theme's variables with our style
+// sheet, remember the reader's language, and keep the address true.
 function shareTheme(element) {
     const style = getComputedStyle(element);
     const root = document.documentElement;
@@ -18,6 +19,9 @@ export default function (component) {
             if (element.isConnected) shareTheme(element);
             else clearInterval(watch);
         }, 500);
+    }
+    if (data.language) {
+        document.cookie = `kb_language=${encodeURIComponent(data.language)}; path=/; max-age=31536000; SameSite=Lax`;
     }
     // Streamlit pushes every change of the address into the history; turning a knob must not fill it.
     if (data.set && window.location.search !== data.address) {

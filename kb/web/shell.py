@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import streamlit as st
 
@@ -13,6 +13,8 @@ from kb.library import Library, LiveLibrary
 STYLE = Path(__file__).with_name("style.css")
 SCRIPT = Path(__file__).with_name("page.js")
 CHECK_FOR_EDITS = 1.0
+LANGUAGES = ("English", "中文")
+COOKIE = "kb_language"
 
 
 @st.cache_resource
@@ -28,7 +30,7 @@ def library() -> Library:
 def lay_out() -> None:
     """The style, and a page that follows edits to the cards' files."""
     st.html(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
-    _in_browser()(key="theme", data={"set": False}, height=1)
+    _in_browser()(key="theme", data={"set": False, "language": st.session_state.get("language", "")}, height=1)
     st.session_state["snapshot"] = library()
     _follow_edits()
 
@@ -54,6 +56,27 @@ def address(query: Mapping[str, str]) -> None:
     _in_browser()(key="address", data={"address": search, "set": True}, height=1)
 
 
+def language_switch() -> None:
+    """English or Chinese first; the browser remembers it, and at first it is the browser's own language."""
+    if "language" not in st.session_state:
+        st.session_state["language"] = _readers_language()
+    st.radio(
+        "Language", LANGUAGES, key="language", horizontal=True, label_visibility="collapsed", persist_state="session"
+    )
+
+
+def chinese() -> bool:
+    """Whether the reader has Chinese first."""
+    return bool(st.session_state.get("language", _readers_language()) == LANGUAGES[1])
+
+
+def _readers_language() -> str:
+    remembered = unquote(st.context.cookies.get(COOKIE, ""))
+    if remembered in LANGUAGES:
+        return remembered
+    return LANGUAGES[(st.context.locale or "").startswith("zh")]
+
+
 @st.fragment(run_every=CHECK_FOR_EDITS)
 def _follow_edits() -> None:
     if library() is not st.session_state["snapshot"]:
@@ -69,9 +92,15 @@ def byline(card: Card) -> str:
     return " · ".join(part for part in (who, where) if part)
 
 
-def card_link(card: Card, *, label: str = "") -> None:
+def titles(card: Card) -> tuple[str, str]:
+    """The card's title in the reader's language, and the other one; empty where there is none."""
+    both = (card.title_zh, card.title) if chinese() else (card.title, card.title_zh)
+    return both if both[0] else (both[1], "")
+
+
+def card_link(card: Card) -> None:
     """A link to a card's page."""
-    st.page_link("views/card.py", label=label or plain(card.title), query_params={"id": card.slug})
+    st.page_link("views/card.py", label=plain(titles(card)[0]), query_params={"id": card.slug})
 
 
 def demo_link(slug: str, label: str, *, icon: str | None = None) -> None:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from kb.card import Card
 from kb.search import Hit, Why
-from kb.web.shell import byline, card_link, escape
+from kb.web.shell import byline, card_link, chinese, escape, titles
 
 GIST = 260
 
@@ -15,12 +15,13 @@ def tile(card: Card, hit: Hit | None = None) -> None:
     """Draws one card; a hit of a search says why it was found."""
     with st.container(border=True, key=f"tile-{card.slug}"):
         card_link(card)
-        body = [f"<p class='kb-zh'>{escape(card.title_zh)}</p>"] if card.title_zh else []
+        second = titles(card)[1]
+        body = [f"<p class='kb-zh'>{escape(second)}</p>"] if second else []
         body.append(f"<p class='kb-quiet'>{escape(byline(card))}</p>")
         reasons = hit.why if hit else ()
         body += [_reason(why) for why in reasons if why.field not in ("title", "title_zh")][:2]
-        if len(body) < 3:
-            body.append(f"<p class='kb-why'>{escape(gist(card.Key))}</p>")
+        if not reasons:
+            body.append(f"<p class='kb-why'>{escape(_gist_of(card))}</p>")
         st.html(f"<div class='kb-tile'>{''.join(body)}<div class='kb-tags'>{_tags(card)}</div></div>")
 
 
@@ -28,6 +29,10 @@ def _reason(why: Why) -> str:
     marked = "".join(f"<mark>{escape(text)}</mark>" if hit else escape(text) for text, hit in why.snippet)
     via = f" <span class='kb-field'>({escape(why.via)})</span>" if why.via else ""
     return f"<p class='kb-why'><span class='kb-field'>{escape(why.field)}</span>{marked}{via}</p>"
+
+
+def _gist_of(card: Card) -> str:
+    return card.summary_zh if chinese() and card.summary_zh else gist(card.Key or card.summary_zh)
 
 
 def gist(markdown: str) -> str:

@@ -34,6 +34,9 @@ def main() -> None:
         return
     card = library[slug]
     text, rail = st.columns([7, 3], gap="large")
+    # The rail first: its language switch decides what the text begins with.
+    with rail:
+        shell.language_switch()
     with text:
         _head(card)
         _prose(card)
@@ -44,20 +47,24 @@ def main() -> None:
 
 
 def _head(card: Card) -> None:
-    st.title(shell.plain(card.title), anchor=False)
-    if card.title_zh:
-        st.html(f"<p class='kb-title'>{shell.escape(card.title_zh)}</p>")
+    first, second = shell.titles(card)
+    st.title(shell.plain(first), anchor=False)
+    if second:
+        st.html(f"<p class='kb-title'>{shell.escape(second)}</p>")
     st.html(f"<p class='kb-quiet'>{shell.escape(shell.byline(card))}</p>")
 
 
 def _prose(card: Card) -> None:
     with st.container(key="prose"):
-        if card.summary_zh:
+        if card.summary_zh and shell.chinese():
             with st.container(border=True):
                 st.markdown(card.summary_zh)
         for name, text in card.sections.items():
             st.subheader(SIGNS[name], anchor=name.lower())
             st.markdown(text)
+        if card.summary_zh and not shell.chinese():
+            with st.expander("中文摘要", icon=":material/translate:"):
+                st.markdown(card.summary_zh)
 
 
 def _claims(card: Card) -> None:

@@ -35,6 +35,7 @@ def main() -> None:
     )
     results = search(library, _narrowed(text), limit=PAGE, offset=_offset(text))
     with st.sidebar:
+        shell.language_switch()
         _facets(library, results)
     _notices(library, results)
     with st.container(key="results"):
