@@ -28,15 +28,22 @@ def free_port():
 
 
 class Server:
-    """`kb serve` on a folder of notes, as a reader starts it."""
+    """The app on its own library as a reader starts it, `kb serve`; or another Streamlit script."""
 
-    def __init__(self, notes=None):
+    def __init__(self, notes=None, script=None):
         self.port = free_port()
         self.url = f"http://localhost:{self.port}"
-        notes_option = ["--notes", str(notes)] if notes else []
-        command = [sys.executable, "-m", "kb.cli", "serve", "--port", str(self.port), *notes_option]
+        if script:
+            command = ["-m", "streamlit", "run", str(script), "--server.port", str(self.port), "--server.headless=true"]
+        else:
+            command = ["-m", "kb.cli", "serve", "--port", str(self.port), *(["--notes", str(notes)] if notes else [])]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**os.environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         self._wait()
 
@@ -57,10 +64,22 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def server():
-    running = Server()
-    yield running
-    running.stop()
+def start():
+    """Starts a server, `start(notes=...)` or `start(script=...)`; all are stopped in the end."""
+    running = []
+
+    def started(**what):
+        running.append(Server(**what))
+        return running[-1]
+
+    yield started
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(start):
+    return start()
 
 
 @pytest.fixture(scope="session")
