@@ -14,7 +14,7 @@ learns scikit-learn's digits in floating point, and the quantizer only looks on.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated
@@ -41,7 +41,7 @@ from demos.kit import (
     style,
 )
 from demos.kit.data import digits_split
-from demos.kit.training import batches, build, frame_steps
+from demos.kit.training import batches, build, frame_steps, momentum_step, one_thread
 
 TOPIC = "compression"
 LAYERS = ("stem", "strided", "depthwise", "pointwise", "linear")  # from the image to the classes
@@ -136,19 +136,6 @@ def layer_tensors(net: nn.Sequential, images: Tensor, labels: Tensor) -> list[tu
     return list(zip(weights, inputs, gradients, strict=True))
 
 
-@torch.no_grad()
-def momentum_step(
-    parameters: Sequence[Tensor], velocities: Sequence[Tensor], gradients: Sequence[Tensor], rate: float
-) -> None:
-    """v <- MOMENTUM v + g, then w <- w - rate v, in place, tensor by tensor.
-
-    torch.optim does the same, but its first use in a process takes a second to import what nobody here needs.
-    """
-    for parameter, velocity, gradient in zip(parameters, velocities, gradients, strict=True):
-        velocity.mul_(MOMENTUM).add_(gradient)
-        parameter.sub_(velocity, alpha=rate)
-
-
 def kurtosis(x: Tensor) -> Tensor:
     """Fourth central moment over the squared variance, () of any shape: 3 for a Gaussian, 1.8 for a uniform."""
     centered = x.double() - x.double().mean()
@@ -235,14 +222,17 @@ def run(p: Params) -> Iterator[Result]:
     net = small_net(generator)
     parameters = list(net.parameters())
     velocities = [torch.zeros_like(parameter) for parameter in parameters]
-    seen = [_look(net, 0, images, labels, *test)]
+    with one_thread():
+        seen = [_look(net, 0, images, labels, *test)]
     yield _result(seen)
     shown = frame_steps(p.updates, FRAMES)
     for update, batch in enumerate(batches(len(images), BATCH, p.updates, generator), start=1):
-        gradients = torch.autograd.grad(nn.functional.cross_entropy(net(images[batch]), labels[batch]), parameters)
-        momentum_step(parameters, velocities, gradients, p.learning_rate)
+        with one_thread():
+            gradients = torch.autograd.grad(nn.functional.cross_entropy(net(images[batch]), labels[batch]), parameters)
+            momentum_step(parameters, velocities, gradients, p.learning_rate, MOMENTUM)
+            if update in shown:
+                seen.append(_look(net, update, images, labels, *test))
         if update in shown:
-            seen.append(_look(net, update, images, labels, *test))
             yield _result(seen)
 
 
@@ -285,7 +275,7 @@ class View:
 
 
 def examine(p: Params, r: Result) -> View:
-    shown = int((r.updates <= p.moment / 100 * p.updates).sum()) - 1
+    shown = int((100 * r.updates <= p.moment * p.updates).sum()) - 1
     layer = LAYERS.index(p.layer)
     magnitudes, counts = r.magnitudes[shown, layer], r.counts[shown, layer]
     clips = clipping_values(magnitudes)

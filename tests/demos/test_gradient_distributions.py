@@ -152,19 +152,6 @@ def test_the_depthwise_layer_has_one_filter_a_channel():
     assert isinstance(layers[demo.LAYERS.index("linear")], nn.Linear)
 
 
-def test_momentum_steps_agree_with_torch_sgd():
-    start = torch.randn(7, generator=seeded())
-    ours, theirs = start.clone(), start.clone().requires_grad_()
-    velocity = torch.zeros(7)
-    optimizer = torch.optim.SGD([theirs], lr=0.1, momentum=demo.MOMENTUM)
-    for _ in range(5):
-        demo.momentum_step([ours], [velocity], [4 * ours**3], 0.1)
-        optimizer.zero_grad()
-        theirs.pow(4).sum().backward()
-        optimizer.step()
-    torch.testing.assert_close(ours, theirs.detach())
-
-
 def test_frames_grow_and_keep_what_was_shown(frames):
     assert len(frames) == 21
     assert frames[-1].updates.tolist() == list(range(21))

@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 from torch import nn
 
@@ -41,3 +42,28 @@ def test_batches_sweep_the_data_before_repeating():
 def test_frames_include_the_start_and_the_end():
     assert training.frame_steps(100, 4) == {0, 25, 50, 75, 100}
     assert training.frame_steps(2, 10) == {0, 1, 2}
+
+
+def test_momentum_steps_agree_with_torch_sgd():
+    start = torch.randn(7, generator=torch.Generator().manual_seed(0))
+    ours, theirs = start.clone(), start.clone().requires_grad_()
+    velocity = torch.zeros(7)
+    optimizer = torch.optim.SGD([theirs], lr=0.1, momentum=0.8)
+    for _ in range(5):
+        training.momentum_step([ours], [velocity], [ours.cos()], 0.1, 0.8)
+        optimizer.zero_grad()
+        theirs.sin().sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(ours, theirs.detach())
+
+
+def test_one_thread_gives_the_others_back_even_after_an_error():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyError), training.one_thread():
+            assert torch.get_num_threads() == 1
+            raise KeyError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
