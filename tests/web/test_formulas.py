@@ -18,8 +18,8 @@ def test_every_formula_of_every_card_renders(page, start):
     page.goto(start(script=SCRIPT).url)
     expect(page.get_by_text("All drawn.")).to_be_visible(timeout=120_000)
     page.wait_for_timeout(3000)
-    wrong = page.evaluate("""() => [...document.querySelectorAll('.katex-error')].map(
-        error => error.closest('[class*=st-key-card-]').className.match(/st-key-card-(\\S+)/)[1] + ': ' + error.title)""")
+    wrong = page.evaluate("""() => [...document.querySelectorAll('.katex-error')].map(error =>
+        error.closest('[class*=st-key-card-]').className.match(/st-key-card-(\\S+)/)[1] + ': ' + error.title)""")
     assert wrong == []
     # A dollar sign that is left over is a formula that Markdown did not take for one.
     left = page.evaluate("""() => [...document.querySelectorAll('[class*=st-key-card-] p, [class*=st-key-card-] li')]

@@ -1,0 +1,135 @@
+"""How long from a key press to the painted answer, beside a bare Streamlit page in the same run.
+
+`python benchmarks/pages.py [--presses N]` starts the app and a bare page, presses the arrow key on a slider of each in
+headless Chromium, and prints the median and the 95th percentile in milliseconds, and the ratio to the bare page.
+Absolute times are noise on a shared machine; the ratio is what counts.
+"""
+
+import argparse
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).parent.parent
+BARE = """
+import streamlit as st
+
+@st.fragment
+def part():
+    st.markdown(f"now {st.slider('x', 0, 1000, 500)}")
+
+part()
+"""
+# Resolves at the first animation frame after the watched text or drawing has changed.
+CHANGE = """
+([selector, attribute]) => {
+    const read = () => {
+        const element = document.querySelector(selector);
+        return element && (attribute ? element.getAttribute(attribute) : element.textContent);
+    };
+    const before = read();
+    window.changed = new Promise(resolve => {
+        const look = () => read() !== before ? resolve(performance.now()) : requestAnimationFrame(look);
+        requestAnimationFrame(look);
+    });
+    window.pressed = performance.now();
+}
+"""
+
+
+@contextmanager
+def serving(*command: str) -> Iterator[str]:
+    """The address of a server started by a command that takes a port last."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", *command, str(port)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            try:
+                with urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=2):
+                    break
+            except OSError:
+                time.sleep(0.1)
+        yield f"http://localhost:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def presses(page: Page, count: int, selector: str, attribute: str | None) -> list[float]:
+    """Milliseconds from each key press on the page's first slider to the painted change of what is watched."""
+    slider = page.locator("input[type=range]").first
+    slider.focus()
+    times = []
+    for i in range(count + 5):
+        page.evaluate(CHANGE, [selector, attribute])
+        slider.press("ArrowRight" if i % 2 else "ArrowLeft")
+        times.append(page.evaluate("window.changed.then(painted => painted - window.pressed)"))
+        page.wait_for_timeout(150)
+    return times[5:]
+
+
+def typing(page: Page, count: int) -> list[float]:
+    """Milliseconds from each letter typed into the search box to the painted change of the number of cards."""
+    box = page.get_by_label("Search the library")
+    times = []
+    for i in range(count):
+        box.fill("")
+        page.wait_for_timeout(600)
+        page.evaluate(CHANGE, [".st-key-results", None])
+        box.press_sequentially("sbcmg"[i % 5])
+        times.append(page.evaluate("window.changed.then(painted => painted - window.pressed)"))
+    return times
+
+
+def row(name: str, times: list[float], bare: float | None = None) -> str:
+    """One line of the table."""
+    median, high = statistics.median(times), statistics.quantiles(times, n=20)[-1]
+    return f"{name:<44}{median:>8.0f}{high:>8.0f}" + (f"{median / bare:>9.2f}" if bare else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--presses", type=int, default=30)
+    count = parser.parse_args().presses
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        script = Path(folder) / "bare.py"
+        script.write_text(BARE, encoding="utf-8")
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        print(f"{'key press to painted':<44}{'p50 ms':>8}{'p95 ms':>8}{'ratio':>9}")
+        options = ("--server.headless=true", "--browser.gatherUsageStats=false", "--server.port")
+        with serving("streamlit", "run", str(script), *options) as bare_url:
+            page.goto(bare_url)
+            page.wait_for_selector("input[type=range]")
+            page.wait_for_timeout(1000)
+            times = presses(page, count, "[data-testid=stMarkdown]", None)
+            bare = statistics.median(times)
+            print(row("a bare page: slider to text", times))
+        with serving("kb.cli", "serve", "--port") as url:
+            page.goto(f"{url}/demo?id=softmax_temperature")
+            page.wait_for_selector(".kb-plot[data-drawn]", timeout=60_000)
+            page.wait_for_timeout(3000)
+            times = presses(page, count, ".kb-plot", "data-drawn")
+            print(row("softmax_temperature: slider to first figure", times, bare))
+            page.goto(url)
+            page.wait_for_selector("[class*=st-key-tile-]")
+            page.wait_for_timeout(1000)
+            print(row("library: letter to results", typing(page, count), bare))
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
