@@ -41,7 +41,7 @@ from demos.kit import (
     style,
 )
 from demos.kit.data import digits, photograph, two_moons
-from demos.kit.training import batches, build, frame_steps
+from demos.kit.training import batches, build, frame_steps, momentum_step, one_thread
 
 TOPIC = "augmentation"
 BATCH, HIDDEN, RATE, MOMENTUM = 50, 64, 0.1, 0.9
@@ -157,11 +157,7 @@ def classifier(generator: torch.Generator) -> nn.Sequential:
 def descend(network: nn.Module, velocity: list[Tensor], loss: Tensor) -> None:
     """One update of the network's weights and their velocities, in place: gradient descent with momentum."""
     weights = list(network.parameters())
-    gradients = torch.autograd.grad(loss, weights)
-    with torch.no_grad():
-        for weight, v, gradient in zip(weights, velocity, gradients, strict=True):
-            v.mul_(MOMENTUM).add_(gradient)
-            weight.sub_(RATE * v)
+    momentum_step(weights, velocity, torch.autograd.grad(loss, weights), RATE, MOMENTUM)
 
 
 def resting(network: nn.Module) -> list[Tensor]:
@@ -214,8 +210,9 @@ def run(p: Params) -> Iterator[Result]:
             batch = next(order)
             partner = torch.randperm(BATCH, generator=generator)
             fed = ((x[batch], y[batch]), mixup(x[batch], y[batch], shares[update], partner))
-            for network, velocity, (inputs, targets) in zip(networks, velocities, fed, strict=True):
-                descend(network, velocity, cross_entropy(network(inputs), targets))
+            with one_thread():
+                for network, velocity, (inputs, targets) in zip(networks, velocities, fed, strict=True):
+                    descend(network, velocity, cross_entropy(network(inputs), targets))
 
 
 def examine(p: Params, r: Result) -> View:
