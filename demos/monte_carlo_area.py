@@ -415,8 +415,9 @@ def run(p: Params) -> Result:
     # A generator for each picture, so that turning N does not stir the others.
     of_running, of_errors, of_beans, of_steps = _generators(p.seed, 4)
     chains = _chains(p.points)
-    first, ratio = (chains if p.sampler == "Metropolis" else 64), (2 if p.sampler == "stratified" else 2**0.125)
-    at = growing(first, p.points, ratio)
+    # Three decades of N: of more, the band's end would be too thin to see.
+    first = max(chains if p.sampler == "Metropolis" else 64, p.points // 1000)
+    at = growing(first, p.points, 2 if p.sampler == "stratified" else 2**0.125)
     running = tuple(_thrower(p.sampler, p.step, chains)(shape, at, 1, of_running))
 
     area = shape.area or float(next(sobol(shape, [2**17], 1, of_errors)).area)
@@ -526,7 +527,7 @@ def _beans(p: Params, r: Result) -> go.Figure:
     )
     if chains:
         broken = torch.cat([r.beans, torch.full((2, len(r.counted), 1), math.nan)], -1).flatten(1)
-        path = {"color": style.GRAY, "width": 0.7}
+        path = {"color": style.GRAY, "width": 0.5}
         fig.add_scatter(x=broken[0].numpy(), y=broken[1].numpy(), mode="lines", line=path, showlegend=False)
         if r.square is not None:
             corners = r.square.place(torch.tensor([[0, 1, 1, 0, 0], [0, 0, 1, 1, 0]], dtype=torch.float64))
@@ -562,6 +563,7 @@ def _running(p: Params, r: Result) -> go.Figure:
         name="95% band",
     )
     fig.add_scatter(x=n.numpy(), y=area.numpy(), mode="lines", name="estimate", line={"color": style.BLUE})
+    fig.update_xaxes(exponentformat="power")
     truth = _shape(p).area
     if truth is not None:
         known = {"color": style.RED, "dash": "dash", "width": 1.5}
