@@ -487,7 +487,7 @@ def readings(p: Params, r: Result) -> dict[str, str | float]:
     if truth is not None:
         found |= {"True area": truth, "Distance in standard errors": abs(area - truth) / error}
     if p.sampler != "uniform":
-        found |= {"Points": last.n, "Independent points they are worth": worth}
+        found |= {"Points": f"{last.n:,}", "Independent points they are worth": f"{worth:,.0f}"}
     if last.accepted is not None:
         chains = _chains(p.points)
         found |= {"Chains × steps": f"{chains:,} × {last.n // chains:,}", "Steps accepted": last.accepted.item()}
