@@ -71,6 +71,13 @@ def test_every_shipped_card_opens(open_page, slug):
     assert app.subheader[0].value.endswith("Key")
 
 
+def test_the_readers_language_has_the_first_word(open_page):
+    app = open_page("card", id="moco")
+    assert app.title[0].value.startswith("Momentum Contrast")
+    app.radio(key="language").set_value("中文").run()
+    assert app.title[0].value.startswith("动量对比")
+
+
 @pytest.mark.parametrize(("slug", "told"), [("mixap", "There is no card “mixap”"), ("", "No card was asked for")])
 def test_a_card_that_is_not_there_is_a_sentence_not_a_traceback(open_page, slug, told):
     app = open_page("card", id=slug) if slug else open_page("card")

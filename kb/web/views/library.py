@@ -107,12 +107,13 @@ def _facets(library: Library, results: Results) -> None:
                 sorted(shown, reverse=True) if name == "year" else shown,
                 selection_mode="multi",
                 key=name,
-                format_func=partial(_counted, now),
+                format_func=partial(_counted, now, library.topic_names if shell.chinese() else {}),
             )
 
 
-def _counted(counts: Mapping[str, int], value: str) -> str:
-    return f"{value.replace('_', ' ')} · {counts.get(value, 0)}"
+def _counted(counts: Mapping[str, int], names: Mapping[str, str], value: str) -> str:
+    """A facet's value by its name in the reader's language, with how many of the answers have it."""
+    return f"{names.get(value, value.replace('_', ' '))} · {counts.get(value, 0)}"
 
 
 def _notices(library: Library, results: Results) -> None:
