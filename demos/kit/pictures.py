@@ -1,0 +1,51 @@
+"""Photographs in figures: pictures side by side or in rows, and boxes drawn over them."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+from torch import Tensor
+
+from demos.kit import style
+
+# Under an outline, so that it shows on any photograph.
+CASING = "#fbfaf6"
+
+
+def pictures(
+    images: Sequence[Tensor], *, names: Sequence[str] = (), columns: int | None = None, height: int = 300
+) -> go.Figure:
+    """Pictures (C, H, W) in [0, 1] of one size, in rows of `columns` (all in one row), each with its name below.
+
+    A pixel of the first is at x = its column and y = its row.
+    """
+    rows, width = images[0].shape[-2:]
+    columns = columns or len(images)
+    # Room between rows for a line of text, whatever the resolution.
+    across, down = 1.05 * width, (1.22 if names else 1.05) * rows
+    fig = style.figure(height=height)
+    for number, image in enumerate(images):
+        left, top = number % columns * across, number // columns * down
+        pixels = (255 * image.expand(3, -1, -1).permute(1, 2, 0)).round().byte().numpy()
+        name = names[number] if names else ""
+        fig.add_image(z=pixels, x0=left, y0=top, name=name.replace("<br>", ", "), hoverinfo="name" if name else "skip")
+        if name:
+            below = top + rows - 0.5
+            fig.add_annotation(x=left + (width - 1) / 2, y=below, yanchor="top", text=name, showarrow=False)
+    style.image_panel(fig)
+    fig.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 28 if names else 8})
+    return fig
+
+
+def outline(
+    fig: go.Figure, left: float, top: float, right: float, bottom: float, *, name: str, color: str, dash: str = "solid"
+) -> go.Figure:
+    """Draws around the pixels from `left` to just before `right`, `top` to just before `bottom`; returns the figure.
+
+    The legend, above the picture, names it.
+    """
+    x, y = [left - 0.5, right - 0.5, right - 0.5, left - 0.5, left - 0.5], [top - 0.5] * 2 + [bottom - 0.5] * 2
+    around = {"x": x, "y": [*y, top - 0.5], "mode": "lines", "hoverinfo": "skip"}
+    fig.add_scatter(**around, line={"color": CASING, "width": 5}, showlegend=False)
+    fig.add_scatter(**around, line={"color": color, "width": 2.5, "dash": dash}, name=name, showlegend=True)
+    fig.update_layout(margin={"t": 36})
+    return fig

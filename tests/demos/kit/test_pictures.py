@@ -1,0 +1,38 @@
+import torch
+
+from demos.kit.pictures import outline, pictures
+
+
+def _image(seed=0):
+    return torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_picture_is_shown_pixel_by_pixel():
+    (trace,) = pictures([_image()]).data
+    expected = (255 * _image()).round().to(torch.uint8)
+    assert all(
+        trace.z[row, column, c] == expected[c, row, column] for row in range(4) for column in range(6) for c in range(3)
+    )
+    assert (trace.x0, trace.y0) == (0, 0)
+
+
+def test_a_gray_picture_is_shown_in_gray():
+    (trace,) = pictures([_image()[:1]]).data
+    assert trace.z.shape == (4, 6, 3) and (trace.z == trace.z[..., :1]).all()
+
+
+def test_pictures_stand_in_rows_without_overlap():
+    traces = pictures([_image(seed) for seed in range(5)], names=list("abcde"), columns=2).data
+    places = [(trace.x0, trace.y0) for trace in traces]
+    assert [trace.name for trace in traces] == list("abcde")
+    for number, (x, y) in enumerate(places):
+        for other_x, other_y in places[:number]:
+            assert abs(x - other_x) >= 6 or abs(y - other_y) >= 4
+    assert places[0][1] == places[1][1] and places[0][0] == places[2][0] == places[4][0]
+
+
+def test_an_outline_runs_around_its_pixels():
+    fig = outline(pictures([_image()]), 1, 0, 3, 2, name="box", color="#000000", dash="dash")
+    line = fig.data[-1]
+    assert (min(line.x), max(line.x), min(line.y), max(line.y)) == (0.5, 2.5, -0.5, 1.5)
+    assert line.x[0] == line.x[-1] and line.y[0] == line.y[-1] and line.name == "box"
