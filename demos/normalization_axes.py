@@ -161,7 +161,7 @@ def readings(p: Params, r: Result) -> dict[str, str | float]:
 
 def figure(p: Params, r: Result) -> dict[str, go.Figure]:
     return {
-        "The block. Tiles that touch have one color and share one mean and variance.": _sets(r),
+        "The block. Tiles that touch share one mean and variance; the six colors repeat.": _sets(r),
         "Before: light and filter make tiles weak or strong.": _values(r, r.block),
         "After: differences between sets are gone, those inside a set are left.": _values(r, r.normalized),
         "How the output of sample 1 wavers as its companions are redrawn.": _wavering(p, r),
@@ -200,7 +200,8 @@ def _sets(r: Result) -> go.Figure:
     low, high = r.block.amin((2, 3), keepdim=True), r.block.amax((2, 3), keepdim=True)
     ink = (0.25 + 0.75 * (r.block - low) / (high - low))[..., None]
     palette = torch.tensor([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in style.SEQUENCE])
-    color = palette[r.sets % len(palette)][:, :, None, None, :]
+    # Shifted by one each time around, so that neighbors differ in both directions.
+    color = palette[(r.sets + r.sets // len(palette)) % len(palette)][:, :, None, None, :]
     opaque = torch.full((*r.block.shape, 1), 255.0)
     picture, columns, rows = _tiled(r, torch.cat([255 + ink * (color - 255), opaque], -1))
     fig = _panel(r, columns, rows)
@@ -217,10 +218,10 @@ def _values(r: Result, block: Tensor) -> go.Figure:
         colorscale=style.DIVERGING,
         zmin=-far,
         zmax=far,
-        colorbar={"orientation": "h", "thickness": 10, "len": 0.6, "y": 1.0, "yanchor": "bottom"},
+        colorbar={"orientation": "h", "thickness": 10, "len": 0.6, "y": 1.02, "yanchor": "bottom"},
         hovertemplate="%{z:.2f}<extra></extra>",
     )
-    fig.update_layout(margin={"t": 40})
+    fig.update_layout(height=430, margin={"t": 60})
     return fig
 
 
