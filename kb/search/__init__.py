@@ -117,8 +117,8 @@ def _snapshot(library: Library, progress: Progress | None = None) -> Snapshot:
 
 
 @lru_cache(maxsize=8)
-def _index(folders: tuple[Path, ...], cache: Path) -> LibraryIndex:
-    return LibraryIndex(folders, cache)
+def _index(folders: tuple[Path, ...], _cache: Path) -> LibraryIndex:
+    return LibraryIndex(folders)
 
 
 def _ask(

@@ -1,25 +1,25 @@
 """The index of a library: derived from its cards, kept in the cache folder, brought up to date file by file.
 
-Every card is one document that carries its file's stamp, so the index itself knows what it holds: bringing it up to
-date is the difference between two sets of stamps, and tantivy's commits make each batch of it whole or absent.
+Every card is one document that carries the version of its file, so the index itself knows what it holds: bringing it
+up to date is the difference between two sets of versions, and tantivy's commits make each batch of it whole or absent.
 """
 
-import hashlib
 import logging
 import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import tantivy
 from tantivy import Document, Query, SchemaBuilder, Searcher
 
+from kb.cache import derived_folder
 from kb.card import SECTIONS, Card
 from kb.library import Library
 from kb.search import text
@@ -132,7 +132,7 @@ def _orders(card: Card) -> dict[str, str]:
 def _schema() -> tantivy.Schema:
     builder = SchemaBuilder()
     builder.add_text_field("file", tokenizer_name="raw", index_option="basic")
-    builder.add_text_field("stamp", tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("version", tokenizer_name="raw", index_option="basic")
     builder.add_text_field("slug", tokenizer_name="raw", index_option="basic", stored=True)
     builder.add_text_field("heading", tokenizer_name="raw", index_option="basic", stored=True)
     builder.add_text_field("anywhere", tokenizer_name="kb")
@@ -150,10 +150,10 @@ def _schema() -> tantivy.Schema:
     return builder.build()
 
 
-def document(card: Card, file: str, stamp: str, topics: Mapping[str, str]) -> Document:
-    """A card as the index keeps it."""
+def document(card: Card, version: str, topics: Mapping[str, str]) -> Document:
+    """A card in one `version` of its file (as in `Library.versions`), as the index keeps it."""
     made = Document()
-    for name, value in {"file": file, "stamp": stamp, "slug": card.slug, "heading": card.title}.items():
+    for name, value in {"file": _file(version), "version": version, "slug": card.slug, "heading": card.title}.items():
         made.add_text(name, value)
     words: set[str] = set()
     for place, (field, weight) in PLACES.items():
@@ -210,9 +210,9 @@ Progress = Callable[[int, int], None]
 class LibraryIndex:
     """The index of the cards in some folders; safe to use from several threads and processes."""
 
-    def __init__(self, folders: tuple[Path, ...], cache: Path) -> None:
+    def __init__(self, folders: tuple[Path, ...]) -> None:
         self._lock = threading.Lock()
-        self._index = _open(_place(folders, cache))
+        self._index = _open(folders)
 
     def snapshot(self, library: Library, progress: Progress | None = None) -> Snapshot:
         """The index, brought up to date with `library`."""
@@ -228,7 +228,7 @@ class LibraryIndex:
     def _update(self, library: Library, progress: Progress | None) -> int:
         """Brings the index up to date; returns how many cards could not be, because another process is writing."""
         self._index.reload()
-        wanted = _wanted(library)
+        wanted = {version: slug for slug, version in library.versions.items()}
         if _held(self._index) == wanted.keys():
             return 0
         writer = self._writer()
@@ -236,12 +236,12 @@ class LibraryIndex:
             return len(wanted.keys() - _held(self._index))
         self._index.reload()
         held = _held(self._index)  # what the other process wrote meanwhile need not be written again
-        new = {stamp: slug for stamp, slug in wanted.items() if stamp not in held}
-        for file in {_file(stamp) for stamp in held - wanted.keys()} - {_file(stamp) for stamp in new}:
+        new = {version: slug for version, slug in wanted.items() if version not in held}
+        for file in {_file(version) for version in held - wanted.keys()} - {_file(version) for version in new}:
             writer.delete_documents_by_term("file", file)
-        for done, (stamp, slug) in enumerate(new.items(), start=1):
-            writer.delete_documents_by_term("file", _file(stamp))
-            writer.add_document(document(library[slug], _file(stamp), stamp, library.topic_names))
+        for done, (version, slug) in enumerate(new.items(), start=1):
+            writer.delete_documents_by_term("file", _file(version))
+            writer.add_document(document(library[slug], version, library.topic_names))
             if done % BATCH == 0:
                 writer.commit()
             if progress:
@@ -265,45 +265,21 @@ class LibraryIndex:
                 time.sleep(0.02)
 
 
-def _wanted(library: Library) -> dict[str, str]:
-    """Stamp -> slug, for every card."""
-    wanted = {}
-    for slug, path in library.files.items():
-        changed, size = library.stamps[path]
-        wanted[f"{path}\n{changed}\n{size}"] = slug
-    return wanted
-
-
 def _held(index: tantivy.Index) -> set[str]:
-    return {stamp for stamp, _ in index.searcher().terms_with_prefix("stamp", "", Query.all_query())}
+    return {version for version, _ in index.searcher().terms_with_prefix("version", "", Query.all_query())}
 
 
-def _file(stamp: str) -> str:
-    return stamp.rsplit("\n", 2)[0]
+def _file(version: str) -> str:
+    return version.split("\n", 1)[0]
 
 
-def _place(folders: tuple[Path, ...], cache: Path) -> Path:
-    """Where the index of these folders lives: another place for every format, so that no one reads another's."""
-    of = hashlib.blake2b("\n".join(map(str, folders)).encode(), digest_size=8).hexdigest()
-    return cache / "search" / of / _format()
-
-
-def _format() -> str:
-    """Names what an index is made by: this module, the analysis and the engine."""
-    sources = b"".join(Path(name).read_bytes() for name in (__file__, text.__file__))
-    made_by = sources + version("tantivy").encode() + " ".join(SECTIONS).encode()
-    return hashlib.blake2b(made_by, digest_size=8).hexdigest()
-
-
-def _open(place: Path | None) -> tantivy.Index:
-    """The index at `place`, made when there is none, begun again when it cannot be read; in memory for no place."""
+def _open(folders: tuple[Path, ...] | None) -> tantivy.Index:
+    """The index of these folders, begun again when it cannot be read; in memory for none, or where it must be."""
     index = None
-    if place:
+    if folders:
         try:
-            for other in _others(place):
-                shutil.rmtree(other, ignore_errors=True)
-            place.mkdir(parents=True, exist_ok=True)
-            index = _readable(place)
+            sources = (Path(source) for source in (__file__, text.__file__))
+            index = _readable(derived_folder("search", folders, sources, metadata.version("tantivy"), *SECTIONS))
         except (ValueError, OSError) as error:
             logging.getLogger(__name__).warning("The search index is kept in memory: %s", error)
     index = index or tantivy.Index(SCHEMA)
@@ -319,10 +295,3 @@ def _readable(place: Path) -> tantivy.Index:
         shutil.rmtree(place)
         place.mkdir()
         return tantivy.Index(SCHEMA, str(place))
-
-
-def _others(place: Path) -> Iterator[Path]:
-    """Indexes of the same folders in other formats, which nobody has used for a week."""
-    for other in place.parent.glob("*"):
-        if other != place and time.time() - other.stat().st_mtime > 7 * 86_400:
-            yield other

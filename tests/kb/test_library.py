@@ -1,6 +1,7 @@
 """Libraries: what is found, what is told, what is read again."""
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kb import library as module
 from kb.card import TOPICS, Card, Related
-from kb.library import Library, LibraryError, LiveLibrary
+from kb.library import SHIPPED, Library, LibraryError, LiveLibrary, files, folders
 
 
 @pytest.fixture
@@ -31,13 +31,13 @@ Write = Callable[..., Path]
 def parsed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The slugs of the files that are parsed from here on."""
     slugs: list[str] = []
-    real = module.read
+    real = files.read
 
     def read(text: str, **how: object) -> object:
         slugs.append(str(how["slug"]))
         return real(text, **how)
 
-    monkeypatch.setattr(module, "read", read)
+    monkeypatch.setattr(files, "read", read)
     return slugs
 
 
@@ -84,7 +84,7 @@ def test_without_a_folder_the_environment_names_them_or_else_the_shipped_notes_o
 
 
 def test_the_shipped_notes_open_without_an_error() -> None:
-    library = Library.open(module.SHIPPED)
+    library = Library.open(SHIPPED)
     assert len(library) > 0
     assert [str(problem) for problem in library.problems if problem.severity == "error"] == []
 
@@ -102,7 +102,7 @@ def test_one_bad_card_never_hides_the_others(tmp_path: Path, write: Write) -> No
     write("b.yaml", b"title: caf\xe9\n")
     write("c.yaml", b"")
     write("d.yaml", "[" * 100_000)
-    write("e.yaml", b"title: big\nKey: |\n  " + b"x" * module.MAX_BYTES)
+    write("e.yaml", b"title: big\nKey: |\n  " + b"x" * files.MAX_BYTES)
     write("f.yaml", b"\x00\x01")
     write("good.yaml")
     library = Library.open(tmp_path)
@@ -258,8 +258,8 @@ def test_an_edit_of_the_same_length_in_the_same_tick_of_the_clock_is_not_missed(
         mtime, size, ctime = stamp(entry)
         return mtime - mtime % 10_000_000, size, ctime - ctime % 10_000_000
 
-    stamp = module._stamp
-    monkeypatch.setattr(module, "_stamp", coarse)
+    stamp = folders.stamp
+    monkeypatch.setattr(folders, "stamp", coarse)
     for i in range(20):
         write("a.yaml", f"title: Card {i % 10}\n")
         library = Library.open(tmp_path)
@@ -305,6 +305,90 @@ def test_a_folder_that_goes_away_is_told_and_its_return_is_seen(tmp_path: Path, 
     assert "no such file or directory" in library.problems[0].message
     (tmp_path / "elsewhere").rename(tmp_path / "notes")
     assert list(library.reload()) == ["a"]
+
+
+def test_what_one_library_read_another_need_not_read(tmp_path: Path, write: Write, parsed: list[str]) -> None:
+    write("a.yaml", "title: One\nrelated: [{card: b, why: because}]\ntags: [x]\nadded: 2026-11-21\nKey: $\\lambda$\n")
+    write("b.yaml", "title: Two\nrelated: [{card: bb}]\nodd: key\n")
+    write("sub/_library.yaml", "topics: {robotics: 机器人}\n")
+    write("sub/c.yaml", "title: Three\ntopic: robotics\n")
+    first = Library.open(tmp_path)
+    assert sorted(parsed) == ["a", "b", "c"]
+    parsed.clear()
+    second = Library.open(tmp_path)
+    assert dict(second.cards) == dict(first.cards)
+    assert second.problems == first.problems != ()
+    assert second.backlinks == first.backlinks
+    assert second.topic_names == first.topic_names
+    assert parsed == []
+    write("sub/_library.yaml", "topics: {vision: 视觉}\n")
+    assert "robotics" in " ".join(problem.message for problem in Library.open(tmp_path).problems)
+    assert parsed == ["c"]
+
+
+def test_a_file_that_holds_no_card_is_read_again_by_the_next_library(
+    tmp_path: Path, write: Write, parsed: list[str]
+) -> None:
+    write("a.yaml", "title: [\n")
+    assert len(Library.open(tmp_path).problems) == 1
+    assert len(Library.open(tmp_path).problems) == 1
+    assert parsed == ["a", "a"]
+
+
+def test_unknown_keys_come_back_as_they_were_read(tmp_path: Path, write: Write) -> None:
+    write("a.yaml", "title: A\nday: 2026-11-21\nbytes: !!binary aGk=\n")
+    write("b.yaml", "title: B\nlist: [1, {x: 2.5}]\n")
+    first = Library.open(tmp_path)
+    assert dict(Library.open(tmp_path).cards) == dict(first.cards)
+
+
+def test_a_snapshot_keeps_its_cards_while_their_files_change(tmp_path: Path, write: Write) -> None:
+    write("a.yaml", "title: Before\n")
+    Library.open(tmp_path)
+    before = Library.open(tmp_path)  # has not asked for the card
+    write("a.yaml", "title: After\n")
+    assert before.reload()["a"].title == "After"
+    assert before["a"].title == "Before"
+
+
+@pytest.mark.parametrize("harm", ["damaged", "emptied", "unwritable"])
+def test_a_library_opens_whatever_became_of_the_cache(
+    harm: str, tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("KB_CACHE", str(cache))
+    write("notes/a.yaml", "title: A\n")
+    Library.open(tmp_path / "notes")
+    library = Library.open(tmp_path / "notes")
+    if harm == "damaged":
+        for file in cache.glob("cards/*/*/*"):
+            file.write_bytes(b"no database" * 1000)
+    else:
+        shutil.rmtree(cache)
+    if harm == "unwritable":
+        cache.write_text("a file, not a folder")
+    assert Library.open(tmp_path / "notes")["a"].title == "A"
+    assert library["a"].title == "A"
+
+
+def test_versions_change_with_the_files_and_their_topics(tmp_path: Path, write: Write) -> None:
+    write("a.yaml", "title: A\n")
+    write("b.yaml", "title: B\n")
+    before = Library.open(tmp_path)
+    write("a.yaml", "title: A!\n")
+    after = before.reload()
+    assert after.versions["a"] != before.versions["a"]
+    assert after.versions["b"] == before.versions["b"]
+    write("_library.yaml", "topics: {vision: 视觉}\n")
+    assert after.reload().versions["b"] != after.versions["b"]
+
+
+def test_reading_many_files_shows_progress(tmp_path: Path, write: Write) -> None:
+    for i in range(3):
+        write(f"card_{i}.yaml")
+    told: list[tuple[int, int]] = []
+    Library.open(tmp_path, progress=lambda done, of: told.append((done, of)))
+    assert told == [(3, 3)]
 
 
 def test_a_library_cannot_be_changed(tmp_path: Path, write: Write) -> None:

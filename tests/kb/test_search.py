@@ -1,12 +1,19 @@
 """Search over small libraries in a temporary folder; what a reader types, and the cards that answer."""
 
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+import tantivy
 from hypothesis import given, settings
 
 from kb.library import Library
-from kb.search import prepare, search
+from kb.search import _index, index, prepare, search
 from tests.kb.test_query import TEXTS
 
 CARDS = {
@@ -386,7 +393,87 @@ def test_a_damaged_index_is_built_again(library, cache):
     assert found(library, "gumbel") == ["gumbel_softmax"]
     for file in cache.rglob("meta.json"):
         file.write_text("{")
-    from kb.search import _index
-
     _index.cache_clear()
+    assert found(Library.open(*library.folders), "gumbel") == ["gumbel_softmax"]
+
+
+def test_an_index_of_another_format_is_not_read_but_built_again(library, cache, monkeypatch):
+    prepare(library)
+    monkeypatch.setattr(index.metadata, "version", lambda package: "another")
+    _index.cache_clear()
+    counted = []
+    prepare(Library.open(*library.folders), lambda done, of: counted.append(of))
+    assert len(counted) == len(library)
+    assert len(list(cache.glob("search/*/*"))) == 2
     assert found(library, "gumbel") == ["gumbel_softmax"]
+
+
+def test_while_another_process_writes_the_old_index_answers_and_a_line_says_so(notes, library, cache, monkeypatch):
+    prepare(library)
+    (place,) = cache.glob("search/*/*")
+    writer = tantivy.Index.open(str(place)).writer(15_000_000, 1)
+    monkeypatch.setattr(index, "PATIENCE", 0.1)
+    write(notes, {"new": "title: A zebra", "moco": "title: Another zebra"})
+    changed = library.reload()
+    results = search(changed, "momentum")
+    assert [hit.slug for hit in results.hits] == ["moco"]
+    assert any("2 cards" in notice for notice in results.notices)
+    del writer
+    assert set(found(changed, "zebra")) == {"new", "moco"}
+    assert search(changed, "zebra").notices == ()
+
+
+# Rewrites one of its cards again and again, and prints its number when the change can be found.
+WRITER = """
+import sys
+from pathlib import Path
+from kb.library import Library
+from kb.search import search
+notes, name = Path(sys.argv[1]), sys.argv[2]
+library = Library.open(notes)
+for i in range(int(sys.argv[3])):
+    card = notes / f"{name}_{i % 7}.yaml"
+    card.with_suffix(".new").write_text(f"title: {name}{i}x\\nKey: {'word ' * 500}")
+    card.with_suffix(".new").replace(card)
+    library = library.reload()
+    assert search(library, f'"{name}{i}x"').total == 1, i
+    print(i, flush=True)
+"""
+
+
+def writer(notes: Path, name: str, rounds: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(notes), name, str(rounds)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def check_whole(notes: Path) -> None:
+    """A fresh process' view: every card is found under what its file says now, once."""
+    _index.cache_clear()
+    library = Library.open(notes)
+    assert search(library, "").total == len(library)
+    for slug, card in library.cards.items():
+        assert found(library, f'"{card.title}"') == [slug]
+
+
+def test_an_index_whose_writer_was_killed_opens_and_answers(notes):
+    rng = random.Random(20261121)
+    for _ in range(5):
+        process = writer(notes, "killed", 10_000)
+        process.stdout.readline()  # it is in the middle of its work
+        time.sleep(rng.uniform(0, 0.15))
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        check_whole(notes)
+
+
+def test_two_processes_may_change_and_search_one_library_at_once(notes):
+    processes = [writer(notes, name, 10) for name in ("first", "second")]
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert out.split() == [str(i) for i in range(10)]
+    check_whole(notes)

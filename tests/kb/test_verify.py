@@ -47,7 +47,7 @@ def test_a_record_is_forgotten_when_its_demo_is_edited(library, monkeypatch):
 
 
 def test_a_spoiled_store_is_an_empty_one(library, cache):
-    cache.mkdir()
+    cache.mkdir(exist_ok=True)
     (cache / "records.json").write_text("{]")
     assert verify.recorded() == {}
     list(verify.verify(library))

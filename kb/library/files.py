@@ -1,0 +1,52 @@
+"""Card files and settings from disk: their text, or a problem that says why there is none."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from kb.card import TOPICS, Problem, Reading, read, read_topics
+from kb.library.folders import Stamp, unreadable
+
+MAX_BYTES = 1 << 20
+_CLOCK_TICK_NS = 20_000_000  # no file system that we run on counts time more coarsely than its kernel's tick
+
+
+def read_card(path: str, stamp: Stamp, topics: Mapping[str, str]) -> Reading:
+    """A card file as it is now; its problems name it by `path`."""
+    changed, size, _ = stamp
+    # A file that changed in this very tick could change again under the same stamp: read it in the next.
+    if 0 <= (age := time.time_ns() - changed) < _CLOCK_TICK_NS:
+        time.sleep((_CLOCK_TICK_NS - age) / 1e9)
+    text = _text(path, size)
+    if isinstance(text, Problem):
+        return Reading(None, (text,))
+    return read(text, slug=Path(path).stem, file=path, topics=topics)
+
+
+def _text(path: str, size: int) -> str | Problem:
+    if size > MAX_BYTES:
+        return Problem(f"the file has {size:,} bytes, and a card may have {MAX_BYTES:,}.", "split it.", file=path)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        return unreadable(path, error)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8").split("\n")
+        return Problem(
+            f"the byte 0x{data[error.start]:02X} here is not UTF-8.",
+            "save the file in UTF-8.",
+            file=path,
+            line=len(before),
+            column=len(before[-1]) + 1,
+        )
+
+
+def read_settings(path: str) -> tuple[Mapping[str, str], tuple[Problem, ...]]:
+    """The topics that a `_library.yaml` gives its folder, and what is wrong with it."""
+    text = _text(path, 0)
+    if isinstance(text, Problem):
+        return TOPICS, (text,)
+    topics, problems = read_topics(text, file=path)
+    return topics or TOPICS, problems

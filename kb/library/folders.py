@@ -1,0 +1,69 @@
+"""What stands in folders now: one look at each entry, nothing read."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kb.card import Problem
+
+SETTINGS = "_library.yaml"
+
+# Modification time (ns), size, and change time (ns), which alone tells that a file became readable.
+Stamp = tuple[int, int, int]
+
+
+@dataclass
+class Found:
+    """What one pass over the folders saw, paths as strings because there may be very many."""
+
+    cards: dict[str, Stamp] = field(default_factory=dict)
+    settings: dict[str, Stamp] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def scan(folders: Iterable[Path]) -> Found:
+    """What stands in the folders now: one look at each entry, nothing read."""
+    found = Found()
+    seen: set[tuple[int, int]] = set()
+    for folder in folders:
+        _scan_folder(str(folder), found, seen)
+    return found
+
+
+def _scan_folder(folder: str, found: Found, seen: set[tuple[int, int]]) -> None:
+    try:
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:  # named twice, or a link that leads back up
+            return
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        found.problems.append(unreadable(folder, error))
+        return
+    for entry in entries:
+        try:
+            if entry.name == SETTINGS:
+                found.settings[entry.path] = stamp(entry)
+            elif entry.name.startswith(("_", ".")):
+                continue
+            elif entry.name.endswith((".yaml", ".yml")) and not entry.is_dir():
+                found.cards[entry.path] = stamp(entry)
+            elif entry.is_dir():
+                _scan_folder(entry.path, found, seen)
+        except OSError as error:
+            found.problems.append(unreadable(entry.path, error))
+
+
+def stamp(entry: os.DirEntry[str]) -> Stamp:
+    status = entry.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ctime_ns
+
+
+def unreadable(path: str, error: OSError) -> Problem:
+    return Problem(
+        f"this cannot be read: {(error.strerror or 'unknown error').lower()}.",
+        "put it back, or give yourself the right to read it.",
+        file=path,
+    )

@@ -1,0 +1,297 @@
+"""The cards of some folders at one moment."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Generic, Self, TypeVar
+
+from kb.card import TOPICS, Card, Problem, Reading, Related, nearest
+from kb.library.files import read_card, read_settings
+from kb.library.folders import Found, scan
+from kb.library.kept import Kept, Readings
+
+SHIPPED = Path(__file__).resolve().parent.parent.parent / "notes"
+BATCH = 500  # files that are read before they are kept
+
+Progress = Callable[[int, int], None]
+_Known = TypeVar("_Known")
+_Value = TypeVar("_Value")
+_Counted = TypeVar("_Counted", str, int)
+
+
+class LibraryError(Exception):
+    """A library that cannot be opened, and how to mend that."""
+
+    def __init__(self, message: str, mend: str) -> None:
+        super().__init__(f"{message} Mend: {mend}")
+        self.message, self.mend = message, mend
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """The cards of some folders at one moment, and what is wrong with their files.
+
+    A file is read once, by whichever process meets it first; after that its card comes from the cache, when somebody
+    asks for it.
+    """
+
+    folders: tuple[Path, ...]
+    cards: Mapping[str, Card] = field(repr=False)
+    files: Mapping[str, Path] = field(repr=False)  # slug -> the file of the card
+    topic_names: Mapping[str, str] = field(repr=False)  # slug -> Chinese name, of all topics that a card here may have
+    _found: Found = field(repr=False)
+    _wrong_settings: tuple[Problem, ...] = field(repr=False)
+    _by_path: Mapping[str, Kept] = field(repr=False)
+    _by_slug: Mapping[str, Kept] = field(repr=False)
+    _memory: "_Memory" = field(repr=False)
+
+    @classmethod
+    def open(cls, *folders: str | Path, progress: Progress | None = None) -> Self:
+        """The library in `folders`, or else in those of $KB_NOTES, or else the one that ships with the program.
+
+        `progress(done, of)` counts the files that have to be read. Raises `LibraryError` when one of the folders is
+        not a folder.
+        """
+        paths = tuple(Path(folder).expanduser().resolve() for folder in folders or _usual_folders())
+        for path in paths:
+            if not path.is_dir():
+                raise LibraryError(
+                    f"{_shown(str(path))} is {'a file, not a folder' if path.exists() else 'not there'}.",
+                    "give the folder that holds the notes, or create it.",
+                )
+        memory = _Memory(Readings(paths))
+        known = memory.readings.known()
+        library = cls._snapshot(paths, scan(paths), known, memory, progress)
+        if known != library._by_path:
+            memory.readings.forget_all_but(library._by_path.values())
+        return library
+
+    def reload(self) -> Self:
+        """This library when no file changed; else a new one, for which only the changed files are read."""
+        found = scan(self.folders)
+        if found == self._found:
+            return self
+        return self._snapshot(self.folders, found, self._by_path, self._memory)
+
+    def __getitem__(self, slug: str) -> Card:
+        return self.cards[slug]
+
+    def __contains__(self, slug: object) -> bool:
+        return slug in self._by_slug
+
+    def __len__(self) -> int:
+        return len(self._by_slug)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_slug)
+
+    @cached_property
+    def stamps(self) -> Mapping[Path, tuple[int, int]]:
+        """Card file -> (modification time in ns, size in bytes)."""
+        return MappingProxyType({Path(path): stamp[:2] for path, stamp in self._found.cards.items()})
+
+    @cached_property
+    def versions(self) -> Mapping[str, str]:
+        """slug -> the path of its file, then in another line what changes whenever the card might."""
+        return MappingProxyType({slug: f"{kept.path}\n{kept[2:6]}" for slug, kept in self._by_slug.items()})
+
+    @cached_property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the files."""
+        problems = [*self._found.problems, *self._wrong_settings]
+        for path, kept in self._by_path.items():
+            if kept.faulty:
+                problems += self._memory.reading(kept).problems
+            if kept.slug and (first := self._by_slug[kept.slug]).path != path:
+                problems.append(_taken(kept.slug, first.path, path))
+        problems += self._dangling()
+        shown = [replace(problem, file=_shown(problem.file)) for problem in problems]
+        return tuple(sorted(shown, key=lambda problem: (problem.file, problem.line, problem.column)))
+
+    @cached_property
+    def backlinks(self) -> Mapping[str, tuple[Related, ...]]:
+        """slug -> the cards that name it as related, with their reasons."""
+        pointing = defaultdict[str, list[str]](list)
+        for slug, kept in self._by_slug.items():
+            for target in dict.fromkeys(kept.related.split()):
+                pointing[target].append(slug)
+
+        def reasons(target: str) -> tuple[Related, ...]:
+            return tuple(
+                Related(card=slug, why=related.why)
+                for slug in pointing[target]
+                for related in self[slug].related
+                if related.card == target
+            )
+
+        return _Lazy({target: target for target in pointing}, reasons)
+
+    @cached_property
+    def topics(self) -> Mapping[str, int]:
+        """How many cards each topic has, most first; so for tags, years and statuses."""
+        return _counted(card.topic for card in self.cards.values() if card.topic)
+
+    @cached_property
+    def tags(self) -> Mapping[str, int]:
+        return _counted(tag for card in self.cards.values() for tag in card.tags)
+
+    @cached_property
+    def years(self) -> Mapping[int, int]:
+        return _counted(card.year for card in self.cards.values() if card.year is not None)
+
+    @cached_property
+    def statuses(self) -> Mapping[str, int]:
+        return _counted(card.status for card in self.cards.values())
+
+    @classmethod
+    def _snapshot(
+        cls,
+        folders: tuple[Path, ...],
+        found: Found,
+        known: Mapping[str, Kept],
+        before: "_Memory",
+        progress: Progress | None = None,
+    ) -> Self:
+        """The library of the files in `found`, of which those that changed since they were `known` are read."""
+        problems: list[Problem] = []
+        topics_of = {}
+        for path in found.settings:
+            topics_of[Path(path).parent], wrong = read_settings(path)
+            problems += wrong
+        topics = {path: _topics_for(path, topics_of) for path in found.cards} if topics_of else {}
+
+        by_path = {
+            path: kept
+            for path, stamp in found.cards.items()
+            if (kept := known.get(path)) and kept.is_current(stamp, topics.get(path, TOPICS))
+        }
+        memory = before.of(by_path.values())
+        changed = [path for path in found.cards if path not in by_path]
+        for start in range(0, len(changed), BATCH):
+            batch = changed[start : start + BATCH]
+            read = memory.read((path, found.cards[path], topics.get(path, TOPICS)) for path in batch)
+            by_path |= zip(batch, read, strict=True)
+            if progress:
+                progress(start + len(batch), len(changed))
+        if changed:
+            by_path = {path: by_path[path] for path in found.cards}
+
+        by_slug: dict[str, Kept] = {}
+        for file in by_path.values():
+            if file.slug:
+                by_slug.setdefault(file.slug, file)
+        used = {id(names): names for names in topics.values()}.values() or [TOPICS]
+        return cls(
+            folders=folders,
+            cards=_Lazy(by_slug, memory.card),
+            files=_Lazy(by_slug, lambda file: Path(file.path)),
+            topic_names=MappingProxyType({slug: name for names in used for slug, name in names.items()}),
+            _found=found,
+            _wrong_settings=tuple(problems),
+            _by_path=by_path,
+            _by_slug=by_slug,
+            _memory=memory,
+        )
+
+    def _dangling(self) -> Iterator[Problem]:
+        """A warning for each place where a card names one that is not there as related."""
+        close_to = cache(lambda slug: nearest(slug, self))  # many cards may lack the same one
+        for slug, kept in self._by_slug.items():
+            if all(related in self for related in kept.related.split()):
+                continue
+            places = self._memory.reading(kept).related_at
+            for i, (related, place) in enumerate(zip(self[slug].related, places, strict=True)):
+                if related.card not in self:
+                    close = close_to(related.card)
+                    mend = f"write {close} if that was meant" if close else "write that card"
+                    message = f"there is no card {related.card}."
+                    yield Problem(
+                        message, f"{mend}, or delete this.", "warning", kept.path, *place, f"related[{i}].card"
+                    )
+
+
+class _Memory:
+    """What the files of one snapshot were read as, as far as somebody asked for it."""
+
+    def __init__(self, readings: Readings) -> None:
+        self.readings = readings
+        self._read: dict[Kept, Reading] = {}
+
+    def of(self, files: Iterable[Kept]) -> "_Memory":
+        """What of this is about `files`."""
+        memory = _Memory(self.readings)
+        memory._read = {kept: self._read[kept] for kept in files if kept in self._read}
+        return memory
+
+    def read(self, files: Iterable[tuple[str, tuple[int, int, int], Mapping[str, str]]]) -> list[Kept]:
+        """Reads files, each given by its path, stamp and topics, and keeps what they hold."""
+        found = [(path, stamp, topics, read_card(path, stamp, topics)) for path, stamp, topics in files]
+        kept = self.readings.keep(found)
+        self._read |= {file: reading for file, (*_, reading) in zip(kept, found, strict=True)}
+        return kept
+
+    def reading(self, kept: Kept) -> Reading:
+        if kept not in self._read:
+            found = self.readings.reading(kept)
+            # Somebody emptied the cache: the file as it is now must do.
+            self._read[kept] = found or read_card(kept.path, kept[2:5], TOPICS)
+        return self._read[kept]
+
+    def card(self, kept: Kept) -> Card:
+        card = self.reading(kept).card
+        if card is None:
+            raise KeyError(kept.slug)
+        return card
+
+
+class _Lazy(Mapping[str, _Value], Generic[_Known, _Value]):
+    """A mapping whose values are made when they are asked for, from what is known of them."""
+
+    def __init__(self, known: Mapping[str, _Known], make: Callable[[_Known], _Value]) -> None:
+        self._known, self._make = known, make
+
+    def __getitem__(self, key: str) -> _Value:
+        return self._make(self._known[key])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._known
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+def _usual_folders() -> list[str | Path]:
+    named = [folder for folder in os.environ.get("KB_NOTES", "").split(os.pathsep) if folder]
+    return [*named] or [SHIPPED]
+
+
+def _topics_for(path: str, topics_of: Mapping[Path, Mapping[str, str]]) -> Mapping[str, str]:
+    """The topics of the nearest folder above that lists some."""
+    return next((topics_of[folder] for folder in Path(path).parents if folder in topics_of), TOPICS)
+
+
+def _taken(slug: str, first: str, second: str) -> Problem:
+    return Problem(
+        f"the slug {slug} belongs to {_shown(first)} already; of the two files only that one is shown.",
+        "rename or delete one of them.",
+        file=second,
+        line=1,
+        column=1,
+        field="slug",
+    )
+
+
+def _shown(path: str) -> str:
+    """A path as a person names it: from the current folder where it lies below."""
+    return path.removeprefix(f"{Path.cwd()}{os.sep}")
+
+
+def _counted(values: Iterable[_Counted]) -> Mapping[_Counted, int]:
+    return MappingProxyType(dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))))
