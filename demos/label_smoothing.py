@@ -258,6 +258,7 @@ def _labels(p: Params, r: View) -> go.Figure:
             textposition="outside",
             marker={"color": color, "pattern": {"shape": shape}},
         )
+    fig.update_xaxes(type="category")
     fig.update_yaxes(type="log", dtick=1, exponentformat="power", range=[-5.2, 0.5])
     return fig
 
