@@ -9,8 +9,9 @@ PORT ?= 8501
 app: $(VENV)/.app-installed
 	$(BIN)/kb serve --port $(PORT)
 
+# One thread a worker: small tensors gain nothing from a second, and wait for it where the cores are busy.
 test: check browser
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
 
 check: $(VENV)/.test-installed
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """How long from a key press to the painted answer, beside a bare Streamlit page in the same run.
 
-`python benchmarks/pages.py [--presses N]` starts the app and a bare page, presses the arrow key on a slider of each in
+`python -m benchmarks.pages [--presses N]` starts the app and a bare page, presses the arrow key on a slider of each in
 headless Chromium, and prints the median and the 95th percentile in milliseconds, and the ratio to the bare page.
 Absolute times are noise on a shared machine; the ratio is what counts.
 """

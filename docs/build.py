@@ -1,11 +1,13 @@
-"""Writes the pages of docs/ that are made from the code: `make docs`; a test says when they are out of date."""
+"""Writes the pages of docs/ and the cards' schema from the code: `make docs`; a test says when they are out of date."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from demos import kit
+from kb.card import schema
 from kb.cli import main
 
 DOCS = Path(__file__).parent
@@ -51,8 +53,11 @@ def _cell(text: str) -> str:
 
 
 PAGES = {"demos.md": demos_page, "cli.md": cli_page}
+SCHEMA = DOCS.parent / "notes" / "card.schema.json"
 
 if __name__ == "__main__":
     for name, page in PAGES.items():
         (DOCS / name).write_text(page(), encoding="utf-8")
         print(f"wrote docs/{name}")
+    SCHEMA.write_text(json.dumps(schema(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    print("wrote notes/card.schema.json")

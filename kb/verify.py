@@ -141,27 +141,28 @@ def problems(library: Library) -> list[Problem]:
     """What cards say of demos and checks that are not there, and demos that are broken."""
     entries = kit.catalog()
     found = [
-        Problem(entry.error, "Mend the file; the other demos are not affected.", "error", f"demos/{slug}.py", 1, 1, "")
+        Problem(entry.error, "mend the file; the other demos are not affected.", file=f"demos/{slug}.py")
         for slug, entry in entries.items()
         if entry.error
     ]
     for slug in library:
-        card, file = library[slug], str(library.files[slug])
+        card, file = library[slug], library.files[slug]
         for demo in card.demos:
             if demo not in entries:
-                found.append(_missing(file, "demos", f"there is no demo {demo!r}", demo, entries))
+                found.append(_missing(file, "demos", "demo", demo, entries))
         for claim in card.claims:
             demo, _, check = (claim.check or "").partition(".")
-            if claim.check and check not in getattr(entries.get(demo), "checks", {}):
-                every = [f"{slug}.{name}" for slug, entry in entries.items() for name in entry.checks]
-                found.append(_missing(file, "claims", f"there is no check {claim.check!r}", claim.check, every))
+            if demo and demo not in entries:
+                found.append(_missing(file, "claims", "demo", demo, entries))
+            elif demo and check not in entries[demo].checks:
+                found.append(_missing(file, "claims", f"check of {demo} named", check, entries[demo].checks))
     return found
 
 
-def _missing(file: str, field: str, message: str, name: str, known: Iterable[str]) -> Problem:
+def _missing(file: Path, field: str, what: str, name: str, known: Iterable[str]) -> Problem:
     near = get_close_matches(name, list(known), n=1)
-    mend = f"Did you mean {near[0]}?" if near else "`kb demos` lists what there is."
-    return Problem(message, mend, "error", file, 1, 1, field)
+    mend = f"write {near[0]}." if near else "`kb demos` lists the demos, docs/demos.md their checks."
+    return Problem(f"there is no {what} {name}.", mend, file=str(file), field=field)
 
 
 def recorded() -> dict[str, Record]:

@@ -1,7 +1,10 @@
 """What README and docs/ say is what the program does."""
 
+import contextlib
 import doctest
 import importlib.util
+import io
+import json
 import re
 import shlex
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from kb.card import schema
 from kb.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +30,20 @@ def _build():
 def test_a_generated_page_is_current(name):
     current = _build().PAGES[name]()
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == current, "run `make docs`"
+
+
+def test_the_schema_that_ships_with_the_cards_is_current():
+    shipped = json.loads((ROOT / "notes" / "card.schema.json").read_text(encoding="utf-8"))
+    assert shipped == json.loads(json.dumps(schema())), "run `make docs`"
+
+
+def test_the_python_of_the_readme_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.chdir(ROOT):
+        exec(compile(code, "README.md", "exec"), {})
+    slugs, readings = printed.getvalue().splitlines()
+    assert "label_smoothing" in slugs and "Entropy" in readings
 
 
 def _sessions():

@@ -2,12 +2,15 @@
 
 import html
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlencode
 
 import streamlit as st
 
-from kb.card import Card
+from demos import kit
+from kb import verify
+from kb.card import Card, Problem
 from kb.library import Library, LiveLibrary
 
 STYLE = Path(__file__).with_name("style.css")
@@ -25,6 +28,17 @@ def _live() -> LiveLibrary:
 def library() -> Library:
     """The library as it is on disk, at most a second or two old."""
     return _live().snapshot
+
+
+def problems() -> tuple[Problem, ...]:
+    """What is wrong with the cards, and with what they say of demos."""
+    demos = tuple((slug, entry.error, tuple(entry.checks)) for slug, entry in kit.catalog().items())
+    return _problems(library(), demos)
+
+
+@lru_cache(maxsize=2)
+def _problems(library: Library, demos: tuple[object, ...]) -> tuple[Problem, ...]:
+    return (*library.problems, *verify.problems(library))
 
 
 def lay_out() -> None:

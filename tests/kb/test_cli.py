@@ -49,8 +49,8 @@ def test_check_names_demos_and_checks_that_are_not_there(notes):
         CARD.replace("arg_max", "arg_min").replace("[softmax", "[softmix"), encoding="utf-8"
     )
     output = kb("--notes", notes, "check").output
-    assert "there is no demo 'softmix_temperature'" in output and "Did you mean softmax_temperature?" in output
-    assert "there is no check 'softmax_temperature.cold_is_arg_min'" in output
+    assert "there is no demo softmix_temperature. Mend: write softmax_temperature." in output
+    assert "there is no check of softmax_temperature named cold_is_arg_min. Mend: write cold_is_arg_max." in output
 
 
 def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path):

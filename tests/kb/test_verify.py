@@ -67,4 +67,4 @@ def test_a_check_that_is_not_there_fails_and_says_so():
 def test_the_problems_name_what_is_missing_and_what_is_nearest(tmp_path):
     (tmp_path / "heat.yaml").write_text("title: Heat\ndemos: [softmax_temperatur]\n", encoding="utf-8")
     (problem,) = verify.problems(Library.open(tmp_path))
-    assert "softmax_temperatur" in problem.message and "softmax_temperature" in problem.mend
+    assert problem.message == "there is no demo softmax_temperatur." and problem.mend == "write softmax_temperature."

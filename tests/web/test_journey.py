@@ -1,6 +1,7 @@
 """The main journey in a real browser: search, card, demo, slider, link."""
 
 import re
+import time
 
 import pytest
 from playwright.sync_api import expect
@@ -111,6 +112,40 @@ def test_a_training_shows_its_first_frame_and_trains_on(page, server):
     page.wait_for_function("first => Number(document.querySelector('.kb-plot').dataset.drawn) > first + 1", arg=first)
     expect(page.get_by_text("Trained.")).to_be_visible(timeout=60_000)
     assert not page.trouble
+
+
+def test_an_edit_on_disk_shows_on_the_open_page_within_two_seconds(page, start, tmp_path):
+    note = tmp_path / "flooding.yaml"
+    note.write_text("title: Flooding\nKey: |\n  The first thought.\n", encoding="utf-8")
+    page.goto(f"{start(notes=tmp_path).url}/card?id=flooding")
+    expect(page.get_by_text("The first thought.")).to_be_visible()
+    note.write_text("title: Flooding\nKey: |\n  The second thought.\n", encoding="utf-8")
+    edited = time.monotonic()
+    expect(page.get_by_text("The second thought.")).to_be_visible()
+    assert time.monotonic() - edited < 2
+    (tmp_path / "broken.yaml").write_text("title: [\n", encoding="utf-8")
+    expect(page.get_by_role("link", name="Problems (1)")).to_be_visible()
+    expect(page.get_by_text("The second thought.")).to_be_visible()
+
+
+def test_the_readers_language_is_remembered(page, server):
+    page.goto(f"{server.url}/card?id=moco")
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("Momentum Contrast"))
+    page.get_by_text("中文", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("动量对比"))
+    page.wait_for_timeout(500)
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("动量对比"))
+
+
+def test_facets_narrow_the_library_and_are_in_the_address(page, server):
+    page.goto(server.url)
+    page.get_by_text(re.compile(r"^sampling · \d+$")).click()
+    expect(page).to_have_url(re.compile(r"topic=sampling"))
+    expect(page.get_by_text(re.compile(r"^\d+ of \d+ cards$"))).to_be_visible()
+    counted = page.get_by_text(re.compile(r"^\d+ of \d+ cards$")).inner_text()
+    page.reload()
+    expect(page.get_by_text(counted)).to_be_visible()
 
 
 @pytest.mark.parametrize("path", ["/", "/demos", "/claims", "/card?id=mixup", "/demo?id=mixup"])

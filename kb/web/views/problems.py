@@ -2,14 +2,12 @@
 
 import streamlit as st
 
-from kb import verify
 from kb.web import shell
 
 
 def main() -> None:
     st.title("Problems", anchor=False)
-    library = shell.library()
-    problems = [*library.problems, *verify.problems(library)]
+    problems = shell.problems()
     if not problems:
         shell.empty("Nothing is wrong.", "Every card reads as it should.")
         return
@@ -18,9 +16,13 @@ def main() -> None:
         with st.container(border=True):
             where = f"{problem.file}, line {problem.line}" + (f", {problem.field}" if problem.field else "")
             sign = ":red[:material/error:]" if problem.severity == "error" else ":orange[:material/warning:]"
-            st.markdown(f"{sign} **{shell.plain(problem.message)}**")
-            st.markdown(shell.plain(problem.mend))
+            st.markdown(f"{sign} **{_sentence(problem.message)}**")
+            st.markdown(_sentence(problem.mend))
             st.caption(shell.plain(where))
+
+
+def _sentence(text: str) -> str:
+    return shell.plain(text[:1].upper() + text[1:])
 
 
 main()
