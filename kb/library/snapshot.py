@@ -1,5 +1,7 @@
 """The cards of some folders at one moment."""
 
+import hashlib
+import marshal
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -100,6 +102,11 @@ class Library:
         return MappingProxyType({slug: f"{kept.path}\n{kept[2:6]}" for slug, kept in self._by_slug.items()})
 
     @cached_property
+    def fingerprint(self) -> str:
+        """What changes whenever any card might."""
+        return hashlib.blake2b(marshal.dumps((self._found.cards, self._found.settings), 2), digest_size=16).hexdigest()
+
+    @cached_property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with the files."""
         problems = [*self._found.problems, *self._wrong_settings]
@@ -169,7 +176,7 @@ class Library:
             for path, stamp in found.cards.items()
             if (kept := known.get(path)) and kept.is_current(stamp, topics.get(path, TOPICS))
         }
-        memory = before.of(by_path.values())
+        memory = before.of(by_path)
         changed = [path for path in found.cards if path not in by_path]
         for start in range(0, len(changed), BATCH):
             batch = changed[start : start + BATCH]
@@ -221,10 +228,10 @@ class _Memory:
         self.readings = readings
         self._read: dict[Kept, Reading] = {}
 
-    def of(self, files: Iterable[Kept]) -> "_Memory":
-        """What of this is about `files`."""
+    def of(self, files: Mapping[str, Kept]) -> "_Memory":
+        """What of this is about `files`, which are given by path."""
         memory = _Memory(self.readings)
-        memory._read = {kept: self._read[kept] for kept in files if kept in self._read}
+        memory._read = {kept: reading for kept, reading in self._read.items() if files.get(kept.path) is kept}
         return memory
 
     def read(self, files: Iterable[tuple[str, tuple[int, int, int], Mapping[str, str]]]) -> list[Kept]:

@@ -212,32 +212,43 @@ class LibraryIndex:
 
     def __init__(self, folders: tuple[Path, ...]) -> None:
         self._lock = threading.Lock()
-        self._index = _open(folders)
+        self._index, self._mark = _open(folders)
 
     def snapshot(self, library: Library, progress: Progress | None = None) -> Snapshot:
-        """The index, brought up to date with `library`."""
-        with self._lock:
-            try:
-                missing = self._update(library, progress)
-            except (ValueError, OSError) as error:  # a full disk, a folder that somebody deleted
-                logging.getLogger(__name__).warning("The search index is kept in memory: %s", error)
-                self._index = _open(None)
-                missing = self._update(library, progress)
-            return Snapshot(self._index.searcher(), missing)
+        """The index, brought up to date with `library`; as it is, when others take long to write into it."""
+        if not self._lock.acquire(timeout=PATIENCE):
+            return self._as_it_is(library)
+        try:
+            return self._up_to_date(library, progress)
+        except (ValueError, OSError) as error:  # a full disk, a folder that somebody deleted
+            logging.getLogger(__name__).warning("The search index is kept in memory: %s", error)
+            self._index, self._mark = _open(None)
+            return self._up_to_date(library, progress)
+        finally:
+            self._lock.release()
 
-    def _update(self, library: Library, progress: Progress | None) -> int:
-        """Brings the index up to date; returns how many cards could not be, because another process is writing."""
+    def _as_it_is(self, library: Library) -> Snapshot:
         self._index.reload()
-        wanted = {version: slug for slug, version in library.versions.items()}
-        if _held(self._index) == wanted.keys():
-            return 0
-        writer = self._writer()
-        if writer is None:
-            return len(wanted.keys() - _held(self._index))
+        held = _held(self._index)
+        return Snapshot(self._index.searcher(), sum(version not in held for version in library.versions.values()))
+
+    def _up_to_date(self, library: Library, progress: Progress | None) -> Snapshot:
+        if self._mark.read() != library.fingerprint:
+            writer = self._writer()
+            if writer is None:
+                return self._as_it_is(library)
+            self._write(writer, library, progress)
         self._index.reload()
-        held = _held(self._index)  # what the other process wrote meanwhile need not be written again
-        new = {version: slug for version, slug in wanted.items() if version not in held}
-        for file in {_file(version) for version in held - wanted.keys()} - {_file(version) for version in new}:
+        return Snapshot(self._index.searcher(), 0)
+
+    def _write(self, writer: tantivy.IndexWriter, library: Library, progress: Progress | None) -> None:
+        """Makes the index that of `library`, and marks it so; a kill on the way leaves an index without a mark."""
+        self._mark.write("")
+        self._index.reload()
+        held = _held(self._index)
+        new = {version: slug for slug, version in library.versions.items() if version not in held}
+        gone = held.difference(library.versions.values())
+        for file in {_file(version) for version in gone} - {_file(version) for version in new}:
             writer.delete_documents_by_term("file", file)
         for done, (version, slug) in enumerate(new.items(), start=1):
             writer.delete_documents_by_term("file", _file(version))
@@ -247,9 +258,8 @@ class LibraryIndex:
             if progress:
                 progress(done, len(new))
         writer.commit()
+        self._mark.write(library.fingerprint)
         writer.wait_merging_threads()
-        self._index.reload()
-        return 0
 
     def _writer(self) -> tantivy.IndexWriter | None:
         """The one writer there can be; None when another process keeps it for longer than `PATIENCE`."""
@@ -273,19 +283,38 @@ def _file(version: str) -> str:
     return version.split("\n", 1)[0]
 
 
-def _open(folders: tuple[Path, ...] | None) -> tantivy.Index:
+class _Mark:
+    """Says which library (`Library.fingerprint`) the index beside it is of; "" for none."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._text = ""
+
+    def read(self) -> str:
+        if self._file:
+            self._text = self._file.read_text() if self._file.exists() else ""
+        return self._text
+
+    def write(self, text: str) -> None:
+        self._text = text
+        if self._file:
+            self._file.write_text(text)
+
+
+def _open(folders: tuple[Path, ...] | None) -> tuple[tantivy.Index, _Mark]:
     """The index of these folders, begun again when it cannot be read; in memory for none, or where it must be."""
-    index = None
+    index, mark = None, None
     if folders:
         try:
             sources = (Path(source) for source in (__file__, text.__file__))
-            index = _readable(derived_folder("search", folders, sources, metadata.version("tantivy"), *SECTIONS))
+            place = derived_folder("search", folders, sources, metadata.version("tantivy"), *SECTIONS)
+            index, mark = _readable(place), place / "of"
         except (ValueError, OSError) as error:
             logging.getLogger(__name__).warning("The search index is kept in memory: %s", error)
     index = index or tantivy.Index(SCHEMA)
     index.config_reader("manual")
     index.register_tokenizer("kb", text.analyzer())
-    return index
+    return index, _Mark(mark)
 
 
 def _readable(place: Path) -> tantivy.Index:
