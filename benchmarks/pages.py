@@ -1,7 +1,9 @@
 """How long from a key press to the painted answer, beside a bare Streamlit page in the same run.
 
-`python -m benchmarks.pages [--presses N]` starts the app and a bare page, presses the arrow key on a slider of each in
-headless Chromium, and prints the median and the 95th percentile in milliseconds, and the ratio to the bare page.
+`python -m benchmarks.pages [--presses N] [--soak N]` starts the app and a bare page, presses the arrow key on a slider
+of each in headless Chromium, and prints the median and the 95th percentile in milliseconds, and the ratio to the bare
+page. With --soak it then moves the slider N times and prints the server's memory, which must stay flat: Streamlit's
+collection after every run is off.
 Absolute times are noise on a shared machine; the ratio is what counts.
 """
 
@@ -47,8 +49,8 @@ CHANGE = """
 
 
 @contextmanager
-def serving(*command: str) -> Iterator[str]:
-    """The address of a server started by a command that takes a port last."""
+def serving(*command: str) -> Iterator[tuple[str, int]]:
+    """The address and the process id of a server started by a command that takes a port last."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -60,7 +62,7 @@ def serving(*command: str) -> Iterator[str]:
                     break
             except OSError:
                 time.sleep(0.1)
-        yield f"http://localhost:{port}"
+        yield f"http://localhost:{port}", server.pid
     finally:
         server.terminate()
         server.wait()
@@ -92,6 +94,21 @@ def typing(page: Page, count: int) -> list[float]:
     return times
 
 
+def soak(page: Page, moves: int, pid: int) -> None:
+    """Moves the page's first slider to and fro, and prints the server's resident memory ten times on the way."""
+    slider = page.locator("input[type=range]").first
+    for i in range(moves):
+        slider.press("ArrowRight" if (i // 20) % 2 else "ArrowLeft")
+        page.wait_for_timeout(60)
+        if (i + 1) % max(moves // 10, 1) == 0:
+            print(f"{i + 1:>6} moves: {_resident(pid)} MiB")
+
+
+def _resident(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) // 1024
+
+
 def row(name: str, times: list[float], bare: float | None = None) -> str:
     """One line of the table."""
     median, high = statistics.median(times), statistics.quantiles(times, n=20)[-1]
@@ -101,7 +118,9 @@ def row(name: str, times: list[float], bare: float | None = None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--presses", type=int, default=30)
-    count = parser.parse_args().presses
+    parser.add_argument("--soak", type=int, default=0)
+    arguments = parser.parse_args()
+    count = arguments.presses
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         script = Path(folder) / "bare.py"
         script.write_text(BARE, encoding="utf-8")
@@ -111,19 +130,20 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         print(f"{'key press to painted':<44}{'p50 ms':>8}{'p95 ms':>8}{'ratio':>9}")
         options = ("--server.headless=true", "--browser.gatherUsageStats=false", "--server.port")
-        with serving("streamlit", "run", str(script), *options) as bare_url:
+        with serving("streamlit", "run", str(script), *options) as (bare_url, _):
             page.goto(bare_url)
             page.wait_for_selector("input[type=range]")
             page.wait_for_timeout(1000)
             times = presses(page, count, "[data-testid=stMarkdown]", None)
             bare = statistics.median(times)
             print(row("a bare page: slider to text", times))
-        with serving("kb.cli", "serve", "--port") as url:
+        with serving("kb.cli", "serve", "--port") as (url, pid):
             page.goto(f"{url}/demo?id=softmax_temperature")
             page.wait_for_selector(".kb-plot[data-drawn]", timeout=60_000)
             page.wait_for_timeout(3000)
             times = presses(page, count, ".kb-plot", "data-drawn")
             print(row("softmax_temperature: slider to first figure", times, bare))
+            soak(page, arguments.soak, pid)
             page.goto(url)
             page.wait_for_selector("[class*=st-key-tile-]")
             page.wait_for_timeout(1000)
