@@ -60,7 +60,7 @@ def _play(demo: kit.Demo) -> None:
 
 def _turn(demo: kit.Demo, running: bool) -> None:
     left, right = st.columns([4, 9], gap="large")
-    with left:
+    with left, st.container(key="knobs"):
         _presets(demo)
         params = controls.turned(demo)
         actions = st.container(horizontal=True, gap="small")
