@@ -1,14 +1,17 @@
-"""Photographs in figures: pictures side by side or in rows, and boxes drawn over them."""
+"""Pictures in figures: photographs side by side or in rows, boxes drawn over them, and feature maps as a mosaic."""
 
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
+import torch
 from torch import Tensor
 
 from demos.kit import style
 
 # Under an outline, so that it shows on any photograph.
 CASING = "#fbfaf6"
+# style.ORANGE as a pixel: no gray map shows it.
+DROPPED = (0.851, 0.510, 0.169)
 
 
 def pictures(
@@ -36,16 +39,43 @@ def pictures(
     return fig
 
 
+def mosaic(maps: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Feature maps (C, H, W) in [0, 1], two in a row, as one gray picture (3, H', W'); orange where not kept (C, H, W).
+
+    Their square root is shown, clipped at 1: most features are faint.
+    """
+    gray = maps.clamp(0, 1).sqrt()[:, None].expand(-1, 3, -1, -1)
+    if kept is not None:
+        gray = torch.where(kept[:, None], gray, torch.tensor(DROPPED)[:, None, None])
+    count, _, height, width = gray.shape
+    gap = max(1, height // 24)
+    rows = -(-count // 2)
+    # A gap of mid gray shows on a light page and on a dark one.
+    picture = torch.full((3, rows * (height + gap) - gap, 2 * width + gap), 0.55)
+    for number, tile in enumerate(gray):
+        top, left = number // 2 * (height + gap), number % 2 * (width + gap)
+        picture[:, top : top + height, left : left + width] = tile
+    return picture
+
+
 def outline(
-    fig: go.Figure, left: float, top: float, right: float, bottom: float, *, name: str, color: str, dash: str = "solid"
+    fig: go.Figure,
+    left: float,
+    top: float,
+    right: float,
+    bottom: float,
+    *,
+    color: str,
+    name: str = "",
+    dash: str = "solid",
 ) -> go.Figure:
     """Draws around the pixels from `left` to just before `right`, `top` to just before `bottom`; returns the figure.
 
-    The legend, above the picture, names it.
+    The legend, above the picture, lists it where it has a name.
     """
     x, y = [left - 0.5, right - 0.5, right - 0.5, left - 0.5, left - 0.5], [top - 0.5] * 2 + [bottom - 0.5] * 2
     around = {"x": x, "y": [*y, top - 0.5], "mode": "lines", "hoverinfo": "skip"}
     fig.add_scatter(**around, line={"color": CASING, "width": 5}, showlegend=False)
-    fig.add_scatter(**around, line={"color": color, "width": 2.5, "dash": dash}, name=name, showlegend=True)
+    fig.add_scatter(**around, line={"color": color, "width": 2.5, "dash": dash}, name=name, showlegend=bool(name))
     fig.update_layout(margin={"t": 36})
     return fig
