@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 
 def _datasets() -> Path:
@@ -40,6 +41,21 @@ def photograph(name: str, width: int = 240) -> Tensor:
     with Image.open(_datasets() / "images" / f"{name}.jpg") as picture:
         small = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(small, dtype=np.float32) / 255).permute(2, 0, 1).contiguous()
+
+
+@cache
+def edge_maps(name: str, size: int) -> Tensor:
+    """Features of the middle of a sample photograph, (4, size, size) in [0, 1], such as a first layer finds.
+
+    Each answers where brightness rises one way: right, down, left, up (Sobel filters, ReLU, mean pooling).
+    """
+    whole = photograph(name)
+    side, left = whole.shape[1], (whole.shape[2] - whole.shape[1]) // 2
+    right = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    filters = torch.stack([right, right.T, -right, -right.T])[:, None]
+    edges = functional.conv2d(whole[:, :, left : left + side].mean(0)[None, None], filters).relu()
+    maps = functional.adaptive_avg_pool2d(edges, size)[0]
+    return maps / maps.amax((-2, -1), keepdim=True)
 
 
 def two_moons(n: int, *, noise: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,5 @@
 import torch
+from scipy import ndimage
 from sklearn import datasets
 
 from demos.kit import data
@@ -21,6 +22,18 @@ def test_the_split_holds_out_each_image_once():
 def test_photographs_keep_their_proportions():
     assert data.photograph("china", 120).shape == (3, 80, 120)
     assert 0 <= data.photograph("flower", 64).min() < data.photograph("flower", 64).max() <= 1
+
+
+def test_edge_maps_answer_to_opposite_edges_at_different_places():
+    maps = data.edge_maps("china", 48)
+    assert maps.shape == (4, 48, 48) and maps.min() >= 0
+    torch.testing.assert_close(maps.amax((1, 2)), torch.ones(4))
+    sobel = ndimage.sobel(data.photograph("china")[:, :, 40:200].mean(0).numpy(), axis=1)[1:-1, 1:-1]
+    finest = data.edge_maps("china", 158)
+    rising = torch.from_numpy(sobel).clamp(min=0)
+    falling = torch.from_numpy(-sobel).clamp(min=0)
+    torch.testing.assert_close(finest[0], rising / rising.max(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(finest[2], falling / falling.max(), atol=1e-5, rtol=0)
 
 
 def test_the_noiseless_moons_are_half_circles():

@@ -1,6 +1,6 @@
 import torch
 
-from demos.kit.pictures import outline, pictures
+from demos.kit.pictures import DROPPED, mosaic, outline, pictures
 
 
 def _image(seed=0):
@@ -36,3 +36,17 @@ def test_an_outline_runs_around_its_pixels():
     line = fig.data[-1]
     assert (min(line.x), max(line.x), min(line.y), max(line.y)) == (0.5, 2.5, -0.5, 1.5)
     assert line.x[0] == line.x[-1] and line.y[0] == line.y[-1] and line.name == "box"
+
+
+def test_a_mosaic_shows_every_map_in_gray_and_what_is_not_kept_in_orange():
+    maps = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    kept = maps > 0.3
+    picture = mosaic(maps, kept)
+    assert picture.shape == (3, 9, 11)
+    for number in range(3):
+        for row in range(4):
+            for column in range(5):
+                pixel = picture[:, number // 2 * 5 + row, number % 2 * 6 + column]
+                gray = maps[number, row, column].sqrt().expand(3)
+                expected = gray if kept[number, row, column] else torch.tensor(DROPPED)
+                torch.testing.assert_close(pixel, expected)
