@@ -1,0 +1,108 @@
+import pytest
+import torch
+from torch import nn
+
+from demos import resnet_bcd as demo
+from demos.kit.training import build
+
+PARAMS = demo.Params(outputs=8, resolution=64)
+
+
+def _by_hand(network, shape):
+    """Multiply-adds by the formula k² C_in C_out H' W', from the sizes of a real forward pass."""
+    total = 0
+    sizes = {}
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda _, __, y, name=name: sizes.update({name: y.shape[-2] * y.shape[-1]}))
+    network.eval()(torch.zeros(1, *shape))
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            total += layer.kernel_size[0] ** 2 * layer.in_channels * layer.out_channels * sizes[name]
+    return total
+
+
+@pytest.mark.parametrize("variant", demo.VARIANTS)
+def test_multiply_adds_are_those_of_the_formula(variant):
+    network = build(lambda: nn.Sequential(demo.stem(variant), demo.Block(variant, 64, 16, 2)), torch.Generator())
+    by_hand = _by_hand(network, (3, 32, 32))
+    assert demo.multiply_adds(network, 3, 32, 32) == by_hand
+
+
+@pytest.mark.parametrize("variant", demo.VARIANTS)
+def test_what_is_read_is_the_same_with_random_weights_and_many_channels(variant):
+    alike = demo.alike(lambda: demo.main_path(variant, 1, 1, 1))
+    many = build(lambda: demo.main_path(variant, 4, 16, 8), torch.Generator().manual_seed(0))
+    for layer in many.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data.abs_()
+    assert torch.equal(demo.influence(alike, 16, 16) > 0, demo.influence(many, 16, 16, 4) > 0)
+
+
+def test_influence_counts_the_outputs_that_a_loop_finds_to_change():
+    module = demo.alike(lambda: demo.shortcut("original", 1, 1))
+    with torch.no_grad():
+        x = torch.ones(1, 1, 6, 6)
+        before = module.eval()(x)
+        for row in range(6):
+            for column in range(6):
+                changed = x.clone()
+                changed[0, 0, row, column] += 1
+                moves = not torch.equal(module(changed), before)
+                assert moves == (row % 2 == 0 and column % 2 == 0)
+
+
+@pytest.mark.parametrize("variant", demo.VARIANTS)
+def test_every_variant_halves_the_map_and_classifies(variant):
+    network = build(lambda: demo.Block(variant, 8, 4, 2), torch.Generator())
+    assert network(torch.rand(2, 8, 9, 9)).shape == (2, 16, 5, 5)
+    with torch.device("meta"):
+        assert demo.resnet50(variant)(torch.empty(1, 3, 64, 64)).shape == (1, 1000)
+
+
+def test_findings_hold():
+    assert demo.parameters_as_published.run(None).holds
+    assert demo.deep_stem_adds.run(None).holds
+
+
+def test_a_stride_in_the_3x3_breaks_the_law_of_the_original(monkeypatch):
+    original = demo.main_path
+    assert demo.stride_in_a_1x1_ignores_three_quarters.run(PARAMS).holds
+    monkeypatch.setattr(demo, "main_path", lambda variant, *rest: original("B", *rest))
+    assert not demo.stride_in_a_1x1_ignores_three_quarters.run(PARAMS).holds
+
+
+@pytest.mark.parametrize("path", ["main_path", "shortcut"])
+def test_a_stride_left_in_a_1x1_breaks_the_law_of_b_and_d(monkeypatch, path):
+    original = getattr(demo, path)
+    assert demo.b_and_d_read_every_pixel.run(PARAMS).holds
+    monkeypatch.setattr(demo, path, lambda variant, *rest: original("original", *rest))
+    assert not demo.b_and_d_read_every_pixel.run(PARAMS).holds
+
+
+def test_influence_of_a_single_output_breaks_the_law_of_the_share_read(monkeypatch):
+    original = demo.influence
+    assert demo.share_read_is_kernel_over_stride.run(PARAMS).holds
+    monkeypatch.setattr(demo, "influence", lambda *of, **how: original(*of, one=True))
+    assert not demo.share_read_is_kernel_over_stride.run(PARAMS).holds
+
+
+def test_two_3x3_convolutions_in_the_stem_break_the_laws_of_the_stem(monkeypatch):
+    original = demo.stem
+    laws = (demo.three_small_kernels_see_a_large_field, demo.stem_of_c_costs_three_times)
+    assert all(law.run(PARAMS).holds for law in laws)
+
+    def shallow(variant):
+        layers = original(variant)
+        return layers if len(layers) == 2 else nn.Sequential(*layers[:2], demo.convolution(32, 64, 3), nn.ReLU())
+
+    monkeypatch.setattr(demo, "stem", shallow)
+    for cached in ("counts", "_on_meta"):
+        monkeypatch.setattr(demo, cached, getattr(demo, cached).__wrapped__)
+    assert not any(law.run(PARAMS).holds for law in laws)
+
+
+def test_a_count_without_the_kernel_breaks_the_law_of_the_7x7(monkeypatch):
+    assert demo.seven_by_seven_at_equal_channels.run(PARAMS).holds
+    monkeypatch.setattr(demo, "multiply_adds", lambda module, *shape: module[0].weight.shape[0] * shape[1] * shape[2])
+    assert not demo.seven_by_seven_at_equal_channels.run(PARAMS).holds
