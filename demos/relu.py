@@ -50,7 +50,7 @@ PRESETS = {
 }
 
 LOOK_FOR = (
-    "ReLU's slope is 1 or 0. At v = 2 the gradient keeps its size through all layers; at v = 1 it halves in two.",
+    "ReLU's slope is 1 or 0. At v = 2 the gradient keeps its size through all layers; at v = 1 it halves every two layers.",
     "The sigmoid's slope is at most 1/4: thirty layers leave less than a billionth of the gradient.",
     "Deep in the map of units only light and dark are left: a ReLU is on for all samples, or dead for all.",
 )
@@ -247,10 +247,8 @@ def _by_layer(p: Params, curves: Tensor, *, first: int, x: str, y: str) -> go.Fi
     for name, curve, color, dash in zip(ACTIVATIONS, curves, style.SEQUENCE, style.DASHES, strict=False):
         line = {"color": color, "dash": dash, "width": 4 if name == p.activation else 1.5}
         fig.add_scatter(x=layers, y=curve.numpy(), mode="lines", name=name, line=line)
-    seen = curves[curves > 0].log10()
-    low, high = math.floor(float(seen.min()) - 0.1), math.ceil(float(seen.max()) + 0.1)
-    fig.update_yaxes(exponentformat="power", dtick=max(1, (high - low) // 5), range=[low, high])
-    return fig
+    seen = curves[curves > 0]
+    return style.decades(fig, float(seen.min()), float(seen.max()))
 
 
 def _units(p: Params, r: Result) -> go.Figure:

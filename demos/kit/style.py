@@ -52,6 +52,13 @@ def here(fig: go.Figure, x: float, name: str) -> go.Figure:
     return fig
 
 
+def decades(fig: go.Figure, low: float, high: float) -> go.Figure:
+    """Lets the log y axis run over whole decades around two positive values, few of them labeled; returns the figure."""
+    first, last = math.floor(math.log10(low) - 0.1), math.ceil(math.log10(high) + 0.1)
+    fig.update_yaxes(range=[first, last], dtick=max(1, (last - first) // 5), exponentformat="power")
+    return fig
+
+
 def image_panel(fig: go.Figure, *, row: int | None = None, col: int | None = None) -> go.Figure:
     """Makes axes fit for a picture: square pixels, first row on top, no ticks; returns the same figure."""
     where = {} if row is None else {"row": row, "col": col}
