@@ -50,7 +50,7 @@ PRESETS = {
 }
 
 LOOK_FOR = (
-    "ReLU's slope is 1 or 0. At v = 2 the gradient keeps its size through all layers; at v = 1 it halves every two layers.",
+    "ReLU's slope is 1 or 0. At v = 2 the gradient keeps its size; at v = 1 it halves every two layers.",
     "The sigmoid's slope is at most 1/4: thirty layers leave less than a billionth of the gradient.",
     "Deep in the map of units only light and dark are left: a ReLU is on for all samples, or dead for all.",
 )

@@ -53,7 +53,7 @@ def here(fig: go.Figure, x: float, name: str) -> go.Figure:
 
 
 def decades(fig: go.Figure, low: float, high: float) -> go.Figure:
-    """Lets the log y axis run over whole decades around two positive values, few of them labeled; returns the figure."""
+    """Lets the log y axis run over whole decades around two positive values, with few labels; returns the figure."""
     first, last = math.floor(math.log10(low) - 0.1), math.ceil(math.log10(high) + 0.1)
     fig.update_yaxes(range=[first, last], dtick=max(1, (last - first) // 5), exponentformat="power")
     return fig
