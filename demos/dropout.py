@@ -195,7 +195,7 @@ def figure(p: Params, r: Result) -> dict[str, go.Figure]:
             tiles, names=names, columns=2, height=520
         ),
         "Noise left when n equal units are averaged: lines by the formula, marks measured.": _noise(p, r),
-        f"All {len(r.thinned):,} thinned nets of a softmax unit, by how often they are drawn.": _ensemble(r),
+        f"All {len(r.thinned):,} thinned nets, by how often drawn; one full net is their geometric mean.": _ensemble(r),
     }
 
 
