@@ -175,7 +175,7 @@ def figure(p: Params, r: Result) -> dict[str, go.Figure]:
         "How much of the object is visible over all offsets: one hole often takes nothing, sometimes much.": _visible(
             r
         ),
-        "A finer unit is steadier, most of all where the object holds whole units.": _spread(p, r),
+        "A finer unit is steadier; without rotation the curve dips where the object holds whole units.": _spread(p, r),
         "The kept share: its mean follows 1 − (1 − r)²; the band is its range over all offsets.": _kept(p, r),
     }
 
@@ -306,8 +306,8 @@ def share_of_the_ratio(p: Params) -> Evidence:
 
 
 @finding(
-    "Where the unit is at most two thirds of the object's side, its visible share varies less than half as much with "
-    "the grid as with one hole.",
+    "With a unit of at most two thirds of the object's side, its visible share varies less than half as much with the "
+    "grid as with one hole, for objects of up to half the picture's width.",
     source="Sec. 1, the argument against deleting one region",
 )
 def steadier_than_one_hole() -> Evidence:
