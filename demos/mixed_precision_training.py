@@ -243,13 +243,9 @@ def readings(p: Params, r: View) -> dict[str, str | float]:
 
 def figure(p: Params, r: View) -> dict[str, go.Figure]:
     return {
-        f"Gradients times S = 2^{p.scale}, and the window of {p.format}: what lies left of it becomes 0.": _window(
-            p, r
-        ),
-        "What FP16 loses at either end: S belongs between the lines, as one infinite gradient spoils the update.": _losses(
-            p, r
-        ),
-        f"A weight of 1 and the update {p.change:.2g}, again and again: the reason to keep it in FP32.": _sums(p, r),
+        f"Gradients times S = 2^{p.scale} and the window of {p.format}: left of it all becomes 0.": _window(p, r),
+        "What FP16 loses at either end: the best S is the last before the dashed line begins.": _losses(p, r),
+        f"A weight of 1 and the update {p.change:.2g}, again and again: why it is kept in FP32.": _sums(p, r),
     }
 
 
