@@ -247,7 +247,8 @@ def _probes(p: Params) -> list[tuple[float, int, int]]:
     lam, row, column = draw_boxes(size, 16, torch.Generator().manual_seed(p.seed))
     places = [(0, 0), (height - 1, 0), (height - 1, width - 1), (height // 2, width // 2)]
     places.append((round(p.y * (height - 1)), round(p.x * (width - 1))))
-    return [(p.lam, *place) for place in places] + list(zip(lam.tolist(), row.tolist(), column.tolist(), strict=True))
+    drawn = zip(lam.tolist(), row.tolist(), column.tolist(), strict=True)
+    return [(0.5, 0, 0), *((p.lam, *place) for place in places), *drawn]
 
 
 def _size(p: Params) -> tuple[int, int]:
@@ -268,7 +269,7 @@ def label_is_the_pixel_share(p: Params) -> Evidence:
         0.0,
         1e-12,
         why="float64 rounding of a count over a count",
-        quantity="largest difference of the pasted picture's label and its share of pixels, over 21 boxes",
+        quantity="largest difference of the pasted picture's label and its share of pixels, over 22 boxes",
     )
 
 
@@ -283,7 +284,7 @@ def weight_is_never_below_lambda(p: Params) -> Evidence:
         0.0,
         1e-12,
         why="float64 rounding; whole pixels round the box down, so that they too only give back",
-        quantity="smallest λ′ − λ over 21 boxes",
+        quantity="smallest λ′ − λ over 22 boxes",
     )
 
 
@@ -304,7 +305,7 @@ def inside_the_weight_is_lambda(p: Params) -> Evidence:
         0.0,
         2 / height + 2 / width,
         why="each side is rounded down to an even number of pixels: less than 2 of them are lost",
-        quantity="largest |λ′ − λ| over 21 boxes in the middle of the picture",
+        quantity="largest |λ′ − λ| over 22 boxes in the middle of the picture",
     )
 
 
@@ -315,14 +316,14 @@ def a_quarter_always_fits(p: Params) -> Evidence:
     for probe in _probes(p):
         box = box_around(size, *probe)
         area = (box.right - box.left) * (box.bottom - box.top)
-        pasted = float(_mixed_label(size, box)[1]) * height * width
-        shares.append(pasted / area if area else 0.25)
+        if area:
+            shares.append(float(_mixed_label(size, box)[1]) * height * width / area)
     return equal(
         min(shares),
         0.25,
         1e-9,
         why="float64 rounding; the corner at the top left, where exactly half of each side fits, is among the boxes",
-        quantity="smallest share of its box that is pasted, over 21 boxes",
+        quantity="smallest share of its box that is pasted, over 22 boxes",
     )
 
 
