@@ -27,15 +27,16 @@ APP = Path(__file__).parent.parent / "app.py"
     type=click.Path(path_type=Path),
     help="Folder of cards; several are separated as in PATH. Default: $KB_NOTES, else the cards that ship with kb.",
 )
-def main(notes: Path | None) -> None:
+@click.pass_context
+def main(ctx: click.Context, notes: Path | None) -> None:
     """Paper notes that run: cards, live demos, measured claims."""
-    if notes is not None:
-        os.environ["KB_NOTES"] = str(notes)
+    ctx.obj = notes
 
 
-def _library() -> Library:
+def _library(notes: Path | None = None) -> Library:
+    chosen = notes or click.get_current_context().find_root().obj
     try:
-        return Library.open()
+        return Library.open(*(str(chosen).split(os.pathsep) if chosen else []))
     except LibraryError as problem:
         raise click.ClickException(str(problem)) from None
 
@@ -296,9 +297,7 @@ def _verdict(record: verifying.Record) -> str:
 @click.option("--notes", type=click.Path(path_type=Path), help="Folder of cards, as for `kb --notes`.")
 def serve(port: int, address: str, notes: Path | None) -> None:
     """Run the web app."""
-    if notes is not None:
-        os.environ["KB_NOTES"] = str(notes)
-    library = _library()
+    library = _library(notes)
     click.echo(f"{len(library)} cards. Open http://localhost:{port} (stop with Ctrl+C).")
     settings = [f"--server.port={port}", f"--server.address={address}", "--server.headless=true"]
     # The app's paths and .streamlit/config.toml are found from its own folder.

@@ -31,6 +31,11 @@ def test_check_says_that_a_clean_library_is_clean(notes):
     assert (result.exit_code, result.output) == (0, "1 card, no problems.\n")
 
 
+def test_a_folder_chosen_for_one_command_is_not_chosen_for_the_next(notes):
+    assert kb("--notes", notes, "check").output.startswith("1 card")
+    assert not kb("check").output.startswith("1 card")
+
+
 def test_check_names_file_line_and_mend_and_fails(notes):
     (notes / "bad.yaml").write_text("title: A\nyear: soon\n", encoding="utf-8")
     result = kb("--notes", notes, "check")
