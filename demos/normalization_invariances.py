@@ -497,7 +497,10 @@ def gradient_is_orthogonal_to_the_matrix(p: Params) -> Evidence:
     )
 
 
-@law("With a times the weights the gradient is 1/a of what it was: updates fall as weights grow.", source="Sec. 3.3")
+@law(
+    "With a times the weights the gradient is 1/a of what it was: updates fall as weights grow.",
+    source="Ioffe and Szegedy, Sec. 3.3",
+)
 def gradient_falls_with_the_scale(p: Params) -> Evidence:
     s, worst = setting(p), 0.0
     for method in ("batch", "layer", "group", "weight", "cosine"):
