@@ -40,13 +40,13 @@ from demos.kit import (
 )
 from demos.kit.data import digits_split, edge_maps
 from demos.kit.pictures import mosaic, pictures
-from demos.kit.training import batches, build, momentum_step, one_thread
+from demos.kit.training import Descent, batches, one_thread, perceptron
 
 TOPIC = "training"
 UNIT, CHANNEL = "unit", "channel"
 SIZE, TRIALS = 48, 2_000
 WINDOWS = (1, 3, 5, 7, 9)
-LABELED, HIDDEN, BATCH, UPDATES, RATE, MOMENTUM = 300, 128, 50, 600, 0.05, 0.9
+LABELED, BATCH, UPDATES, RATE = 300, 50, 600, 0.05
 
 
 @dataclass(frozen=True)
@@ -349,25 +349,20 @@ def _trained(seed: int, rate: float) -> tuple[float, float]:
     """Accuracy, and loss in nats, on 1,497 new digits of a network trained on 300 with its hidden units dropped."""
     x, y, new_x, new_y = digits_split(1797 - LABELED)
     generator = torch.Generator().manual_seed(seed)
-
-    def layers() -> nn.ModuleList:
-        return nn.ModuleList([nn.Linear(64, HIDDEN), nn.Linear(HIDDEN, HIDDEN), nn.Linear(HIDDEN, 10)])
-
-    first, second, last = network = build(layers, generator)
+    network = perceptron((64, 128, 128, 10), generator)
 
     def logits(images: Tensor, training: bool) -> Tensor:
-        hidden = images.flatten(1)
-        for layer in (first, second):
-            hidden = layer(hidden).relu()
-            hidden = hidden * dropout_factors(hidden.shape, rate, generator, training=training)
-        return last(hidden)
+        out = images.flatten(1)
+        for layer in network:
+            out = layer(out)
+            if isinstance(layer, nn.ReLU):
+                out = out * dropout_factors(out.shape, rate, generator, training=training)
+        return out
 
-    weights = list(network.parameters())
-    velocities = [torch.zeros_like(weight) for weight in weights]
+    descent = Descent(network)
     with one_thread():
         for batch in batches(LABELED, BATCH, UPDATES, generator):
-            loss = nn.functional.cross_entropy(logits(x[batch], True), y[batch])
-            momentum_step(weights, velocities, torch.autograd.grad(loss, weights), RATE, MOMENTUM)
+            descent.step(nn.functional.cross_entropy(logits(x[batch], True), y[batch]), RATE)
         with torch.no_grad():
             guesses = logits(new_x, False)
     accuracy = (guesses.argmax(-1) == new_y).float().mean()

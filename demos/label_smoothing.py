@@ -27,11 +27,12 @@ from torch import Tensor, nn
 
 from demos.kit import Choice, Evidence, Knobs, Range, Seed, at_most, equal, finding, law, less_than, report, style
 from demos.kit.data import digits_split
-from demos.kit.training import batches, build, frame_steps, momentum_step, one_thread
+from demos.kit.training import Descent, batches, frame_steps, one_thread, perceptron
 
 TOPIC = "training"
 ALL, WRONG = "all K classes", "the K − 1 wrong ones"
-DIGITS, BATCH, FEATURES, RATE, MOMENTUM = 10, 64, 32, 0.1, 0.9
+DIGITS, BATCH, RATE = 10, 64, 0.1
+WIDTHS = (64, 64, 32, DIGITS)
 LEADS = torch.linspace(-2, 14, 161, dtype=torch.float64)
 NAMES, COLORS, DASHES = ("hard labels", "smoothed labels"), (style.GRAY, style.GREEN), ("dash", "solid")
 HARD, SMOOTH = 0, 1
@@ -147,25 +148,13 @@ def onto_templates(features: Tensor, templates: Tensor) -> Tensor:
     return (features - templates.mean(0)) @ torch.stack([across, up], 1)
 
 
-def classifier(generator: torch.Generator) -> nn.Sequential:
-    """A network from digits (N, 64) to logits (N, 10), by way of 32 features."""
-
-    def layers() -> nn.Sequential:
-        return nn.Sequential(
-            nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, FEATURES), nn.ReLU(), nn.Linear(FEATURES, DIGITS)
-        )
-
-    return build(layers, generator)
-
-
 def run(p: Params) -> Iterator[Result]:
     generator = torch.Generator().manual_seed(p.seed)
     x, y, new_x, new_y = digits_split()
     x, new_x = x.flatten(1), new_x.flatten(1)
-    networks = [classifier(generator)]
+    networks = [perceptron(WIDTHS, generator)]
     networks.append(copy.deepcopy(networks[0]))
-    weights = [list(network.parameters()) for network in networks]
-    velocities = [[torch.zeros_like(weight) for weight in mine] for mine in weights]
+    descents = [Descent(network) for network in networks]
     labels = [smooth_labels(y, DIGITS, smoothing, p.form).float() for smoothing in (0.0, p.smoothing)]
     order = batches(len(x), BATCH, p.updates, generator)
     shown, steps, lead, spread = frame_steps(p.updates, 20), [], [], []
@@ -193,9 +182,8 @@ def run(p: Params) -> Iterator[Result]:
         if update < p.updates:
             batch = next(order)
             with one_thread():
-                for network, mine, velocity, target in zip(networks, weights, velocities, labels, strict=True):
-                    loss = cross_entropy(network(x[batch]), target[batch]).mean()
-                    momentum_step(mine, velocity, torch.autograd.grad(loss, mine), RATE, MOMENTUM)
+                for network, descent, target in zip(networks, descents, labels, strict=True):
+                    descent.step(cross_entropy(network(x[batch]), target[batch]).mean(), RATE)
 
 
 def examine(p: Params, r: Result) -> View:

@@ -1,5 +1,6 @@
 """What small trainings share: seeded initial weights, shuffled batches, an update, and when to show a frame."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -30,6 +31,16 @@ def initialize(module: Module, generator: torch.Generator) -> Module:
     return module
 
 
+def perceptron(widths: Sequence[int], generator: torch.Generator) -> nn.Sequential:
+    """Linear layers from each width to the next, with a ReLU between two; weights as `build` draws them."""
+
+    def layers() -> nn.Sequential:
+        linear = [nn.Linear(before, after) for before, after in itertools.pairwise(widths)]
+        return nn.Sequential(*(layer for one in linear[:-1] for layer in (one, nn.ReLU())), linear[-1])
+
+    return build(layers, generator)
+
+
 def batches(size: int, batch: int, updates: int, generator: torch.Generator) -> Iterator[Tensor]:
     """`updates` index tensors (batch,), sweeping the data in a new random order each time around."""
     order = torch.empty(0, dtype=torch.long)
@@ -57,6 +68,20 @@ def momentum_step(
     for weight, velocity, gradient in zip(weights, velocities, gradients, strict=True):
         velocity.mul_(momentum).add_(gradient)
         weight.sub_(velocity, alpha=rate)
+
+
+class Descent:
+    """Gradient descent with momentum on the weights of a network, in place."""
+
+    def __init__(self, network: nn.Module, momentum: float = 0.9) -> None:
+        self.weights = list(network.parameters())
+        self.velocities = [torch.zeros_like(weight) for weight in self.weights]
+        self.momentum = momentum
+
+    def step(self, loss: Tensor, rate: float) -> None:
+        """One update down the gradient of a loss, a scalar that depends on every weight."""
+        gradients = torch.autograd.grad(loss, self.weights)
+        momentum_step(self.weights, self.velocities, gradients, rate, self.momentum)
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -67,3 +68,27 @@ def test_one_thread_gives_the_others_back_even_after_an_error():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_perceptron_has_the_asked_widths_and_no_relu_at_its_end():
+    network = training.perceptron((3, 5, 4, 2), torch.Generator().manual_seed(0))
+    x = torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
+    hidden = x
+    for layer in (network[0], network[2]):
+        hidden = (hidden @ layer.weight.T + layer.bias).clamp(min=0)
+    torch.testing.assert_close(network(x), hidden @ network[4].weight.T + network[4].bias)
+    assert [layer.out_features for layer in network[::2]] == [5, 4, 2]
+
+
+def test_descent_agrees_with_torchs_optimizer_over_several_steps():
+    ours = training.perceptron((3, 5, 1), torch.Generator().manual_seed(0)).double()
+    theirs = copy.deepcopy(ours)
+    descent, optimizer = training.Descent(ours, 0.8), torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.8)
+    x = torch.randn(9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for _ in range(4):
+        descent.step(ours(x).square().mean(), 0.1)
+        optimizer.zero_grad()
+        theirs(x).square().mean().backward()
+        optimizer.step()
+    for mine, reference in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, reference)

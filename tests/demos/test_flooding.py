@@ -1,0 +1,98 @@
+import pytest
+import torch
+
+from demos import flooding as demo
+from demos import kit
+
+
+def _generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_flooded_loss_is_the_loss_above_the_level_and_its_mirror_image_below():
+    for loss, flooded in ((0.5, 0.5), (0.2, 0.2), (0.05, 0.35), (0.0, 0.4)):
+        assert float(demo.flood(torch.tensor(loss), 0.2)) == pytest.approx(flooded)
+
+
+def test_labels_are_flipped_in_the_share_asked_for():
+    labels = torch.arange(100_000) % 2
+    flipped = (demo.flip(labels, 0.3, _generator()) != labels).float().mean()
+    # Five standard errors: right draws are refused at about one seed in a million.
+    assert float(flipped) == pytest.approx(0.3, abs=5 * (0.21 / 100_000) ** 0.5)
+    assert torch.equal(demo.flip(labels, 0.0, _generator()), labels)
+
+
+def test_without_a_level_both_networks_stay_the_same():
+    *_, last = demo.run(demo.Params(level=0.0, updates=50))
+    assert torch.equal(last.surface[0], last.surface[1]) and last.uphill == 0
+
+
+def test_a_level_above_ln_2_keeps_the_network_from_learning():
+    *_, last = demo.run(demo.Params(level=1.5, updates=100))
+    assert last.train[demo.WITH, -10:].mean() > 0.69 and last.uphill > 0.2
+
+
+def test_new_points_are_flipped_as_often_and_their_clean_labels_kept_apart():
+    first = next(demo.run(demo.Params(flipped=0.0)))
+    assert torch.equal(first.test, first.clean) and not first.wrong.any()
+    flipped = next(demo.run(demo.Params(flipped=0.4)))
+    assert not torch.equal(flipped.test, flipped.clean) and 20 < flipped.wrong.sum() < 60
+
+
+def test_the_picture_is_drawn_with_clean_labels_and_at_every_end_of_the_level():
+    for p in (demo.Params(flipped=0.0), demo.Params(level=0.0), demo.Params(level=1.5)):
+        figures = kit.load("flooding").figures(p, next(demo.run(p)))
+        assert len(figures) == 5 and all(figure.to_json() for figure in figures.values())
+
+
+def _holds(name):
+    return kit.load("flooding").checks[name].run(demo.Params()).holds
+
+
+def test_a_loss_that_is_not_lifted_back_breaks_its_laws(monkeypatch):
+    monkeypatch.setattr(demo, "flood", lambda loss, level: (loss - level).abs())
+    assert not _holds("never_below_the_level")
+
+
+def test_clipping_at_the_level_has_no_gradient_below_it(monkeypatch):
+    monkeypatch.setattr(demo, "flood", lambda loss, level: loss.clamp(min=level))
+    assert not _holds("never_below_the_level")
+    assert not _holds("gradient_turns_below_the_level")
+    assert not _holds("down_and_up_descends_the_gradient_norm")
+
+
+def test_ordinary_training_does_not_turn_below_the_level(monkeypatch):
+    monkeypatch.setattr(demo, "flood", lambda loss, level: loss)
+    assert not _holds("never_below_the_level")
+    assert not _holds("gradient_turns_below_the_level")
+    assert not _holds("down_and_up_descends_the_gradient_norm")
+
+
+def test_flooding_upside_down_breaks_the_bound_and_level_zero(monkeypatch):
+    monkeypatch.setattr(demo, "flood", lambda loss, level: level - (loss - level).abs())
+    assert not _holds("batches_bound_the_whole")
+    assert not _holds("level_zero_is_ordinary_training")
+
+
+def test_a_squared_distance_to_the_level_is_not_ordinary_training_at_zero(monkeypatch):
+    monkeypatch.setattr(demo, "flood", lambda loss, level: (loss - level).square() + level)
+    assert not _holds("level_zero_is_ordinary_training")
+    assert not _holds("gradient_turns_below_the_level")
+
+
+def test_training_that_is_not_flooded_breaks_the_findings(monkeypatch):
+    monkeypatch.setattr(demo, "flood", lambda loss, level: loss)
+    monkeypatch.setattr(demo, "SEEDS", range(1))
+    demo._trained.cache_clear()
+    assert not _finds("floats_around_the_level")
+    assert not _finds("lowers_the_test_loss")
+    demo._trained.cache_clear()
+
+
+def _finds(name):
+    return kit.load("flooding").checks[name].run(None).holds
+
+
+@pytest.mark.parametrize("name", ["floats_around_the_level", "lowers_the_test_loss"])
+def test_the_findings_hold(name):
+    assert _finds(name)
