@@ -4,6 +4,7 @@ The engine (tantivy) and its index are behind this package; nothing outside it k
 is searched, `index` keeps the cards in the engine, `matching` asks it, `typos` guesses what was meant, `why` marks it.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -16,12 +17,18 @@ from kb.cache import cache_folder
 from kb.library import Library
 from kb.query import Query, parse
 from kb.search.index import FACETS, LibraryIndex, Progress, Snapshot
-from kb.search.matching import EXACT, Plan, corrected, plan
+from kb.search.matching import EXACT, TRUSTED, Plan, corrected, count_words, plan
 from kb.search.why import Why, explain
 
 __all__ = ["Hit", "Results", "Why", "prepare", "search"]
 
 FACET_VALUES = 1_000
+
+
+FEW = 3  # answers; with fewer, any of the words may have been a typo
+QUESTION = 4  # words; with so many, cards that have `MOST` of them follow those that have all
+MOST = 0.6
+SOME = 1 / 4  # of the words, when no card has more
 
 
 @dataclass(frozen=True)
@@ -82,20 +89,26 @@ def search(
     notices = list(asked.notices)
     if snapshot.missing:
         notices.append(f"Another process is updating the index; {snapshot.missing:,} cards are not in it yet.")
-    made = plan(asked, snapshot, verdicts or {})
-    total, found = _ask(snapshot, made, asked.sort, limit, offset)
-    if not total and made.marks:
-        relaxed = plan(asked, snapshot, verdicts or {}, relaxed=True)
-        total, found = _ask(snapshot, relaxed, asked.sort, limit, offset)
-        if total:
-            made = relaxed
-            notices.append("No card has all of these words; here are those that have some of them.")
-    suggestion = None
-    if made.exact and total and not _count(snapshot.searcher.search(made.exact, 1)):
-        suggestion = str(corrected(asked, made.corrections))
+
+    def ask(share: float, trusted: float) -> tuple[Plan, int, list[tuple[str, str, float]]]:
+        made = plan(asked, snapshot, verdicts or {}, share=share, trusted=trusted)
+        return made, *_ask(snapshot, made, asked.sort, limit, offset)
+
+    words = count_words(asked)
+    share = MOST if words >= QUESTION and asked.sort == "relevance" else 1.0
+    made, total, found = ask(share, TRUSTED)
+    if total < FEW and words > 1:
+        made, total, found = ask(share, math.inf)
+    if not total and words:
+        made, total, found = ask(SOME, TRUSTED)
+    exact = _count(snapshot.searcher.search(made.exact, 1)) if made.exact and total else total
+    if made.partial and exact < total:
+        told = "No card has" if not exact else "One card has" if exact == 1 else f"{exact:,} cards have"
+        notices.append(f"{told} all of these words; those that have some of them follow.")
+    suggestion = str(corrected(asked, made.corrections)) if made.corrections and total and not exact else None
 
     def why(slug: str) -> tuple[Why, ...]:
-        return explain(library[slug], made.marks, library.topic_names)
+        return explain(library[slug], made.marks, made.names, library.topic_names)
 
     hits = tuple(Hit(slug, title, score, why) for slug, title, score in found)
     return Results(asked, hits, total, tuple(notices), suggestion, lambda: _facets(snapshot, made))
@@ -127,7 +140,7 @@ def _ask(
     """How many cards answer, and (slug, title, score) of those from `offset` on."""
     searcher = snapshot.searcher
     most = max(limit, 1)
-    if sort == "relevance" and made.scored:
+    if sort == "relevance" and made.marks:
         result = searcher.search(made.engine, most, offset=offset)
         scores = [score - EXACT if score > EXACT / 2 and made.exact else score for score, _ in result.hits]
     else:

@@ -37,8 +37,8 @@ PLACES: Final[Mapping[str, tuple[str, int]]] = {
     "topic": ("", 1),
     "authors": ("author", 2),
     "venue": ("venue", 1),
-    "summary_zh": ("summary", 2),
-    "Key": ("key", 2),
+    "summary_zh": ("summary", 1),
+    "Key": ("key", 1),
     "Source": ("source", 1),
     "Motivation": ("motivation", 1),
     "Methodology": ("method", 1),
@@ -49,9 +49,12 @@ PLACES: Final[Mapping[str, tuple[str, int]]] = {
     "corrections": ("", 1),
     "slug": ("", 2),
 }
+NAMES: Final = ("title", "title_zh", "aliases", "slug")
 WHOLE: Final = ("topic", "status", "kind", "demo", "links-to", "claim", "has", "tag_value")
 FACETS: Final = ("topic", "tag", "year", "status", "demo")
 ORDERS: Final = ("title", "year", "-year", "added", "-added")
+
+BEGINNING: Final = 4  # letters; words are also indexed by their beginnings up to this length
 
 BATCH: Final = 10_000  # cards in one commit
 PATIENCE: Final = 2.0  # seconds to wait for another process that is writing
@@ -137,6 +140,8 @@ def _schema() -> tantivy.Schema:
     builder.add_text_field("heading", tokenizer_name="raw", index_option="basic", stored=True)
     builder.add_text_field("anywhere", tokenizer_name="kb")
     builder.add_text_field("word", tokenizer_name="whitespace", index_option="basic")  # unstemmed: typos, prefixes
+    builder.add_text_field("name", tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("beginning", tokenizer_name="whitespace", index_option="basic")
     for name in dict.fromkeys(name for name, _ in PLACES.values() if name):
         builder.add_text_field(name, tokenizer_name="kb")
     for name in WHOLE:
@@ -161,11 +166,14 @@ def document(card: Card, version: str, topics: Mapping[str, str]) -> Document:
             tokens = text.tokens(found)
             words.update(token for token in tokens if not text.is_chinese(token))
             spread = text.indexed(tokens)
+            if place in NAMES:
+                made.add_text("name", text.name(tokens))
             if field:
                 made.add_text(field, spread)
             for _ in range(weight):
                 made.add_text("anywhere", spread)
     made.add_text("word", " ".join(words))
+    made.add_text("beginning", " ".join({word[:length] for word in words for length in range(1, BEGINNING + 1)}))
     for name in WHOLE:
         for value in values(card, name, topics):
             made.add_text(name, value)

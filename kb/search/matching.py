@@ -1,8 +1,9 @@
 """A query of the search language as a query of the engine, and what to mark in the cards that it finds."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Final, NamedTuple
 
 import tantivy
@@ -10,19 +11,21 @@ from tantivy import FieldType, Occur
 
 from kb.query import TEXT_FIELDS, And, Node, Not, Or, Phrase, Query, Range, Word, leaves
 from kb.search import text
-from kb.search.index import SCHEMA, Snapshot, whole
+from kb.search.index import BEGINNING, SCHEMA, Snapshot, whole
 
 # Words that a question has and an answer need not have.
 # fmt: off
 STOP_WORDS: Final = frozenset((
     "a", "about", "an", "and", "are", "as", "at", "be", "by", "can", "did", "do", "does", "for", "from", "how", "in",
-    "is", "it", "its", "of", "on", "or", "that", "the", "their", "there", "they", "this", "to", "was", "were", "what",
-    "when", "where", "which", "who", "why", "will", "with",
+    "is", "it", "its", "not", "of", "on", "or", "than", "that", "the", "their", "there", "they", "this", "to", "was",
+    "were", "what", "when", "where", "which", "who", "why", "will", "with",
 ))
 # fmt: on
-ENDINGS: Final = 50  # of the words that an unfinished one may become, how many count in the score
+
+ENDINGS: Final = 20  # of the words that an unfinished one may become, how many count in the score
 TRUSTED: Final = 3  # a word that so many cards contain is spelled as meant
-EXACT: Final = 1_000.0  # added to the score of what matches as typed; more than any score by words
+EXACT: Final = 1_000.0  # added to the score of what has all words as typed; more than any score by words
+NAME: Final = 100.0  # added to the score of a card of which a title or another name was typed
 
 
 class Step(NamedTuple):
@@ -45,32 +48,46 @@ class Plan(NamedTuple):
 
     Attributes:
         engine: the engine's query.
-        exact: the part of its answers that match as typed; None when that is all of them.
-        scored: whether its answers differ in relevance.
+        exact: the part of its answers that have all words as typed; None when that is all of them.
+        partial: whether answers may lack some of the words.
         marks: what to mark in the answers.
+        names: keys (`text.name`) of the names of cards that were typed.
         corrections: word as typed -> the likeliest word meant.
     """
 
     engine: tantivy.Query
     exact: tantivy.Query | None
-    scored: bool
+    partial: bool
     marks: tuple[Mark, ...]
+    names: frozenset[str]
     corrections: Mapping[str, str]
 
 
-def plan(query: Query, snapshot: Snapshot, verdicts: Mapping[str, bool], *, relaxed: bool = False) -> Plan:
-    """How to find what `query` asks for; with `relaxed`, cards that have some of its words instead of all.
+def plan(
+    query: Query, snapshot: Snapshot, verdicts: Mapping[str, bool], *, share: float = 1.0, trusted: float = TRUSTED
+) -> Plan:
+    """How to find what `query` asks for.
 
     Args:
         verdicts: for each check that was measured, whether it holds.
+        share: how many of the words a card must have.
+        trusted: a word that fewer cards contain may be a typo.
     """
-    matcher = _Matcher(query, snapshot, verdicts, relaxed)
-    found = matcher.query()
-    exact = None
-    if matcher.corrections:
-        exact = _Matcher(query, snapshot, verdicts, relaxed, corrected=False).query()
+    matcher = _Matcher(query, snapshot, verdicts, share, trusted)
+    found, exact = matcher.query(), None
+    if matcher.corrections or share < 1:
+        strict = _Matcher(query, snapshot, verdicts, share=1.0, trusted=0)
+        exact = strict.query()
         found = _all([(Occur.Must, found), (Occur.Should, tantivy.Query.const_score_query(exact, EXACT))])
-    return Plan(found, exact, bool(matcher.marks), tuple(dict.fromkeys(matcher.marks)), matcher.corrections)
+        matcher.names |= strict.names
+    return Plan(
+        found, exact, share < 1, tuple(dict.fromkeys(matcher.marks)), frozenset(matcher.names), matcher.corrections
+    )
+
+
+def count_words(query: Query) -> int:
+    """How many words a card must have, small ones aside."""
+    return len(_words_of(_parts(query.root)))
 
 
 def corrected(query: Query, corrections: Mapping[str, str]) -> Query:
@@ -97,68 +114,81 @@ class _Forms(NamedTuple):
     Attributes:
         token: as typed, folded.
         stem: its stem.
-        meant: stems of what it may be a typo of, the likeliest first.
-        endings: stems of words that it may be the beginning of, the commonest first.
-        more: further such words, unstemmed.
+        meant: stems of what it may be a typo of, and how much each counts.
+        endings: stems of the commonest words that it may be the beginning of.
+        more: whether there are further such words.
         unfinished: whether it may be the beginning of a word.
     """
 
     token: str
     stem: str
-    meant: tuple[str, ...]
+    meant: Mapping[str, float]
     endings: tuple[str, ...]
-    more: tuple[str, ...]
+    more: bool
     unfinished: bool
 
     @property
     def stems(self) -> tuple[str, ...]:
         return (self.stem, *self.meant, *self.endings)
 
+    @property
+    def step(self) -> Step:
+        return Step(self.token, frozenset(self.stems), self.unfinished)
+
     def query(self, field: str) -> tantivy.Query:
-        others = [_term(field, stem) for stem in self.meant]
+        others = [tantivy.Query.boost_query(_term(field, stem), boost) for stem, boost in self.meant.items()]
         others += [tantivy.Query.boost_query(_term(field, stem), 0.5) for stem in self.endings]
         if self.more:
-            others.append(_unscored(tantivy.Query.term_set_query(SCHEMA, "word", [*self.more])))
+            others.append(_unscored(self._anything_that_begins_so(field)))
         as_typed = _term(field, self.stem)
         return tantivy.Query.disjunction_max_query([as_typed, *others]) if others else as_typed
+
+    def _anything_that_begins_so(self, field: str) -> tantivy.Query:
+        if not field and len(self.token) <= BEGINNING:
+            return tantivy.Query.term_query(SCHEMA, "beginning", self.token)
+        # Stems begin as their words do: only a long beginning may outlast the stem, and that has few endings.
+        return tantivy.Query.regex_query(SCHEMA, field or "anywhere", f"{self.token}.*")
 
 
 _Clause = tuple[Occur, tantivy.Query]
 
 
 class _Matcher:
-    """Turns the nodes of one query into the engine's; gathers marks and corrections on the way."""
+    """Turns the nodes of one query into the engine's; gathers marks, names and corrections on the way."""
 
     def __init__(
-        self,
-        query: Query,
-        snapshot: Snapshot,
-        verdicts: Mapping[str, bool],
-        relaxed: bool,
-        corrected: bool = True,
+        self, query: Query, snapshot: Snapshot, verdicts: Mapping[str, bool], share: float, trusted: float
     ) -> None:
-        self.snapshot, self.searcher = snapshot, snapshot.searcher
-        self.verdicts = verdicts
-        self.relaxed = relaxed
-        self.corrected = corrected
-        self.marks: list[Mark] = []
-        self.corrections: dict[str, str] = {}
         self.root = query.root
+        self.snapshot, self.searcher = snapshot, snapshot.searcher
+        self.verdicts, self.share, self.trusted = verdicts, share, trusted
+        self.marks: list[Mark] = []
+        self.names: set[str] = set()
+        self.corrections: dict[str, str] = {}
         words = [leaf for leaf in leaves(query.root) if isinstance(leaf, Word) and _has_words(leaf)]
         self.unfinished = words[-1] if words else None
 
     def query(self) -> tantivy.Query:
-        return (self.node(self.root) if self.root else None) or _EVERY
+        """What finds the answers: cards with the words, or of that name, that pass everything else."""
+        parts = _parts(self.root)
+        words = _words_of(parts)
+        clauses = [(Occur.Must, found) for part in parts if _tells(part, words) and (found := self.node(part))]
+        if found := self.words(words):
+            named = [_term("name", name) for name in self.names_typed(words)]
+            named = [tantivy.Query.const_score_query(name, NAME) for name in named]
+            clauses.append((Occur.Must, tantivy.Query.boolean_query([(Occur.Should, q) for q in [found, *named]])))
+        return _all(clauses) if clauses else _EVERY
 
     def node(self, node: Node) -> tantivy.Query | None:
         """What finds `node`; None for what restricts nothing."""
         match node:
             case And(parts):
-                return self.all_of(parts)
+                clauses = [(Occur.Must, found) for part in parts if (found := self.node(part))]
+                return _all(clauses) if clauses else None
             case Or(parts):
                 return _any([found for part in parts if (found := self.node(part))])
             case Not(part):
-                excluded = _Matcher(Query(), self.snapshot, self.verdicts, relaxed=False, corrected=False).node(part)
+                excluded = _Matcher(Query(), self.snapshot, self.verdicts, share=1.0, trusted=0).node(part)
                 return excluded and _all([(Occur.Must, _unscored(_EVERY)), (Occur.MustNot, excluded)])
             case Range():
                 return _range(node)
@@ -167,16 +197,25 @@ class _Matcher:
             case Phrase():
                 return self.phrase(node) if _has_words(node) else self.whole(node)
 
-    def all_of(self, parts: tuple[Node, ...]) -> tantivy.Query | None:
-        telling = [part for part in parts if not _is_stop_word(part)]
-        wordy = [part for part in telling or parts if isinstance(part, Word | Phrase) and _has_words(part)]
-        must = [(Occur.Must, found) for part in telling or parts if part not in wordy and (found := self.node(part))]
-        words = [found for part in wordy if (found := self.node(part))]
-        if self.relaxed and words:
-            must.append((Occur.Must, _some(words)))
-        else:
-            must += [(Occur.Must, found) for found in words]
-        return _all(must) if must else None
+    def words(self, words: Sequence[Word | Phrase]) -> tantivy.Query | None:
+        """Cards that have the share of `words`; two that follow each other may be written as one."""
+        found = [(word, query) for word in words if (query := self.node(word))]
+        if len(found) == 1:
+            return found[0][1]
+        either = [query for _, query in found]
+        for i, ((first, _), (second, _)) in enumerate(pairwise(found)):
+            if _is_plain(first) and _is_plain(second) and (joined := self.joined("", first.text + second.text)):
+                either[i], either[i + 1] = (_any_of(query, joined) for query in either[i : i + 2])
+        return _some(either, self.share) if either else None
+
+    def names_typed(self, words: Sequence[Word | Phrase]) -> Iterable[str]:
+        """The keys of names of cards that `words` are, as typed or corrected."""
+        if any(word.field for word in words):
+            return ()
+        tokens = [token for word in words for token in text.tokens(word.text)]
+        typed = {text.name(tokens), text.name([self.corrections.get(token, token) for token in tokens])}
+        self.names = {name for name in typed if self.searcher.doc_freq("name", name)}
+        return self.names
 
     def whole(self, leaf: Word | Phrase) -> tantivy.Query:
         """Cards that have this value in a field of whole values."""
@@ -219,52 +258,105 @@ class _Matcher:
         tokens = text.tokens(leaf.text)
         if not tokens:
             return None
-        self.mark(leaf.field, [Step(token, frozenset(_stems(token))) for token in tokens])
+        steps = (
+            Step(token) if text.is_chinese(token) else Step(token, frozenset({text.stem(token)})) for token in tokens
+        )
+        self.mark(leaf.field, *steps)
         return _row(leaf.field, tokens)
 
     def chinese(self, field: str, run: str) -> tantivy.Query:
-        parts = text.pairs(run) if self.relaxed else [run]
+        """A run of Chinese as it stands, or the share of its pairs."""
+        parts = text.telling_pairs(run) if self.share < 1 else [run]
         for part in parts:
-            self.mark(field, [Step(part)])
-        return _some([_row(field, [part]) for part in parts])
+            self.mark(field, Step(part))
+        return _some([_row(field, [part]) for part in parts], self.share)
 
     def english(self, field: str, row: list[_Forms]) -> tantivy.Query:
-        if self.relaxed and len(row) > 1:
-            return _some([self.english(field, [forms]) for forms in row])
-        self.mark(field, [Step(forms.token, frozenset(forms.stems), forms.unfinished) for forms in row])
+        """One word, or words in a row, which may also be written as one."""
         if len(row) == 1:
-            return row[0].query(field)
+            self.mark(field, row[0].step)
+            return _any_of(row[0].query(field), self.split(field, row[0]))
+        if self.share < 1:
+            return _some([self.english(field, [forms]) for forms in row], self.share)
+        self.mark(field, *(forms.step for forms in row))
         if all(len(forms.stems) == 1 for forms in row):
-            return _row(field, [forms.token for forms in row])
-        either = ["|".join(forms.stems) for forms in row]
-        return tantivy.Query.regex_phrase_query(SCHEMA, field or "anywhere", [*either])
+            found = _row(field, [forms.token for forms in row])
+        else:
+            either = ["|".join(forms.stems) for forms in row]
+            found = tantivy.Query.regex_phrase_query(SCHEMA, field or "anywhere", [*either])
+        return _any_of(found, self.joined(field, "".join(forms.token for forms in row)))
+
+    def joined(self, field: str, word: str) -> tantivy.Query | None:
+        """Cards with a word that was typed in parts, if there are any: cut mix, drop-out."""
+        stem = text.stem(word.casefold())
+        if not self.searcher.doc_freq("anywhere", stem):
+            return None
+        self.mark(field, Step(word.casefold(), frozenset({stem})))
+        return _term(field, stem)
+
+    def split(self, field: str, forms: _Forms) -> tantivy.Query | None:
+        """Cards with the two words that an unknown one consists of, if there are any: labelsmoothing."""
+        if not self.trusted or len(forms.stems) > 1 or self.searcher.doc_freq("anywhere", forms.stem):
+            return None
+        halves = [[forms.token[:i], forms.token[i:]] for i in range(3, len(forms.token) - 2)]
+        best = max(halves, key=lambda row: min(self.known(word) for word in row), default=None)
+        if not best or not all(map(self.known, best)):
+            return None
+        self.mark(field, *(Step(word, frozenset({text.stem(word)})) for word in best))
+        return _row(field, best)
 
     def forms(self, token: str, *, unfinished: bool) -> _Forms:
         """What a word may stand for: itself; unfinished, what it begins; mistyped, what may be meant."""
         stem = text.stem(token)
         endings = [word for word, _ in self.searcher.terms_with_prefix("word", token)] if unfinished else []
         known = self.searcher.doc_freq("anywhere", stem)
-        suspect = self.corrected and known < TRUSTED and not any(word != token for word in endings)
-        meant = dict.fromkeys(map(text.stem, self.meant(token, known))) if suspect else {}
+        begins = self.trusted < math.inf and any(word != token for word in endings)
+        suspect = known < self.trusted and not begins
+        meant = self.meant(token, stem, known) if suspect else {}
         begun = dict.fromkeys(ending for word in endings[:ENDINGS] if (ending := text.stem(word)) != stem)
-        return _Forms(token, stem, (*meant,), (*begun,), (*endings[ENDINGS:],), unfinished)
+        return _Forms(token, stem, meant, (*begun,), len(endings) > ENDINGS, unfinished)
 
-    def meant(self, token: str, known: int) -> tuple[str, ...]:
-        """What a rare or unknown word may be a typo of.
+    def meant(self, token: str, stem: str, known: int) -> Mapping[str, float]:
+        """The stems of what a word may be a typo of, and how much each counts: the nearest most.
 
-        A word that does occur may be right: then only words that differ by one edit and are much commoner count.
+        A word that does occur may be right: then only words that differ by one edit count, and that are much commoner
+        unless every word is mistrusted.
         """
-        found = self.snapshot.vocabulary.neighbors(token)
+        near = self.snapshot.vocabulary.neighbors(token)
         if known:
-            common = [self.searcher.doc_freq("anywhere", text.stem(word)) > 2 * known for word in found]
-            found = tuple(word for word, is_common in zip(found, common, strict=True) if is_common)
-        found = tuple(word for word in found if text.stem(word) != text.stem(token))
-        if found:
-            self.corrections[token] = found[0]
-        return found
+            least = 2 * known if self.trusted == TRUSTED else 0
+            near = {word: edits for word, edits in near.items() if edits == 1 and self.known(word) > least}
+        near = {word: edits for word, edits in near.items() if text.stem(word) != stem}
+        if not near:
+            return {}
+        self.corrections[token] = next(iter(near))
+        nearest = min(near.values())
+        return {text.stem(word): 1.0 if edits == nearest else 0.5 for word, edits in reversed(near.items())}
 
-    def mark(self, field: str, steps: list[Step]) -> None:
-        self.marks.append(Mark(field, tuple(steps)))
+    def known(self, word: str) -> int:
+        """How many cards have the word in some form."""
+        return self.searcher.doc_freq("anywhere", text.stem(word))
+
+    def mark(self, field: str, *steps: Step) -> None:
+        self.marks.append(Mark(field, steps))
+
+
+def _parts(root: Node | None) -> tuple[Node, ...]:
+    """What must all hold."""
+    if root is None:
+        return ()
+    return root.parts if isinstance(root, And) else (root,)
+
+
+def _words_of(parts: Iterable[Node]) -> list[Word | Phrase]:
+    """The words among `parts`; small ones only when there are no others."""
+    words = [part for part in parts if isinstance(part, Word | Phrase) and _has_words(part)]
+    return [word for word in words if not _is_stop_word(word)] or words
+
+
+def _tells(part: Node, words: Sequence[Word | Phrase]) -> bool:
+    """Whether a part has to be asked beside the words."""
+    return part not in words and not _is_stop_word(part)
 
 
 def _has_words(leaf: Word | Phrase) -> bool:
@@ -276,8 +368,8 @@ def _is_stop_word(node: Node) -> bool:
     return isinstance(node, Word) and not node.field and node.text.lower() in STOP_WORDS
 
 
-def _stems(token: str) -> set[str]:
-    return set() if text.is_chinese(token) else {text.stem(token)}
+def _is_plain(leaf: Word | Phrase) -> bool:
+    return isinstance(leaf, Word) and not leaf.field and leaf.text.isascii() and leaf.text.isalnum()
 
 
 def _row(field: str, tokens: list[str]) -> tantivy.Query:
@@ -312,9 +404,15 @@ def _any(queries: Iterable[tantivy.Query]) -> tantivy.Query | None:
     return _all(clauses) if clauses else None
 
 
-def _some(queries: list[tantivy.Query]) -> tantivy.Query:
-    """A third of `queries` or more."""
-    clauses = [(Occur.Should, query) for query in queries]
-    if len(clauses) == 1:
+def _any_of(first: tantivy.Query, other: tantivy.Query | None) -> tantivy.Query:
+    return tantivy.Query.disjunction_max_query([first, other]) if other else first
+
+
+def _some(queries: list[tantivy.Query], share: float) -> tantivy.Query:
+    """At least this share of `queries`."""
+    if len(queries) == 1:
         return queries[0]
-    return tantivy.Query.boolean_query(clauses, minimum_number_should_match=-(-len(clauses) // 3))
+    if share == 1:
+        return tantivy.Query.boolean_query([(Occur.Must, query) for query in queries])
+    clauses = [(Occur.Should, query) for query in queries]
+    return tantivy.Query.boolean_query(clauses, minimum_number_should_match=math.ceil(share * len(clauses)))

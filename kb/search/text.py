@@ -7,7 +7,7 @@ that only lay out are dropped).
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Final
 
@@ -37,6 +37,7 @@ _HAN = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020
 CHINESE: Final = re.compile(f"[{_HAN}]+")
 TOKEN: Final = re.compile(f"[{_HAN}]+|[^\\W_{_HAN}]+")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
+_SMALL_WORDS = re.compile("为什么|什么|怎么样|怎么|如何|哪些|哪个|是否|可以|以及|或者|[的了吗呢是和与在把被用]")
 _POSSESSIVE = re.compile(r"(?<=\w)['’]s\b", re.IGNORECASE)
 
 
@@ -76,7 +77,9 @@ def fold(text: str) -> str:
     """`text` as matching sees it, LaTeX commands replaced by their words."""
     if "\\" in text:
         text = _COMMAND.sub(lambda found: f" {COMMANDS.get(found[1], '')} ", text)
-    return _POSSESSIVE.sub("", text).translate(_FOLDED)
+    if "'" in text or "’" in text:
+        text = _POSSESSIVE.sub("", text)
+    return text.translate(_FOLDED)
 
 
 def fold_in_place(text: str) -> str:
@@ -138,9 +141,15 @@ def terms(tokens: list[str]) -> Iterator[tuple[int, str]]:
             at += 2 * len(token) - 1
 
 
-def pairs(run: str) -> list[str]:
-    """All pairs of neighbours in a run of Chinese; the run itself when it is one character."""
-    return [run[i : i + 2] for i in range(len(run) - 1)] or [run]
+def telling_pairs(run: str) -> list[str]:
+    """All pairs of neighbors in a run of Chinese, but for the small words of a question; single characters as such."""
+    pieces = [piece for piece in _SMALL_WORDS.split(run) if piece] or [run]
+    return [pair for piece in pieces for pair in [piece[i : i + 2] for i in range(len(piece) - 1)] or [piece]]
+
+
+def name(tokens: Sequence[str]) -> str:
+    """The key of a name: the same for Drop-Out and dropout, triplet losses and triplet loss."""
+    return "".join(token if is_chinese(token) else stem(token) for token in tokens)
 
 
 def analyzer() -> TextAnalyzer:

@@ -1,6 +1,6 @@
 """Words of the index that a mistyped word may stand for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -19,18 +19,18 @@ class Vocabulary:
         self._lengths = np.fromiter(map(len, words), np.int32, len(words))
         self._letters = _letters(words, self._lengths)
 
-    def neighbors(self, word: str) -> tuple[str, ...]:
-        """The nearest words, `MOST` at most, the commonest first among equally near ones.
+    def neighbors(self, word: str) -> Mapping[str, int]:
+        """The nearest words and how many edits away they are, `MOST` at most, the commonest first of equally near ones.
 
         Near is one edit for a word of up to 5 letters and two for a longer one; an edit inserts, deletes or replaces
         a letter or swaps two neighbors (optimal string alignment). Words of one or two letters have no neighbors.
         """
         if len(word) < 3 or word.isdigit():
-            return ()
+            return {}
         edits = 1 if len(word) <= 5 else 2
         found = process.extract(word, self._alike(word, edits), scorer=OSA.distance, score_cutoff=edits, limit=None)
         near = sorted((distance, place, other) for other, distance, place in found if distance)
-        return tuple(other for _, _, other in near[:MOST])
+        return {other: int(distance) for distance, _, other in near[:MOST]}
 
     def _alike(self, word: str, edits: int) -> list[str]:
         """The words that `edits` could make of this one, as far as lengths and letters tell.

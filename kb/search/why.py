@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from kb.card import Card
 from kb.search import text
-from kb.search.index import PLACES, texts
+from kb.search.index import NAMES, PLACES, texts
 from kb.search.matching import Mark, Step
 
 WINDOW: Final = 160  # characters of a section that a snippet shows
@@ -36,12 +36,18 @@ class _Span(NamedTuple):
     via: str | None
 
 
-def explain(card: Card, marks: tuple[Mark, ...], topics: Mapping[str, str]) -> tuple[Why, ...]:
-    """Where `marks` stand in `card`: first the places with most of them, then in the order of a card."""
+def explain(card: Card, marks: tuple[Mark, ...], names: frozenset[str], topics: Mapping[str, str]) -> tuple[Why, ...]:
+    """Where `marks` stand in `card`, or `names` are its own: the places with most of them first."""
     found = []
     for place, (field, _) in PLACES.items():
         if wanted := _wanted(marks, field):
             marked = [(value, spans) for value in texts(card, place, topics) if (spans := list(_spans(value, wanted)))]
+            if names and place in NAMES and not marked:
+                marked = [
+                    (value, [_Span(0, len(value), marks[0], None)])
+                    for value in texts(card, place, topics)
+                    if text.name(text.tokens(value)) in names
+                ]
             if marked:
                 value, spans = max(marked, key=lambda one: _different(one[1]))
                 via = next((span.via for span in spans if span.via), None)

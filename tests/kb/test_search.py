@@ -143,6 +143,11 @@ def found(library: Library, query: str, **how) -> list[str]:
         ("title:contrastive", {"moco", "supcon"}),
         ("title:supervised", {"supcon"}),
         ("label-smoo", {"label_smoothing"}),
+        ("labelsmoothing", {"label_smoothing"}),
+        ("gumbel soft max", {"gumbel_softmax"}),
+        ("mo co", {"moco"}),  # the slug
+        ("key:teach*", set()),
+        ("key:stud*", {"knowledge_distillation"}),
         ("lable-smoothing", {"label_smoothing"}),
         ("title:loss", set()),
         ("method:loss", {"supcon"}),
@@ -254,6 +259,45 @@ def test_cards_with_some_of_the_words_are_shown_when_none_has_all_and_a_line_say
     results = search(library, "temperature of momentum zebra")
     assert {hit.slug for hit in results.hits} == {"gumbel_softmax", "moco"}
     assert any("No card has all" in notice for notice in results.notices)
+
+
+def test_of_a_long_question_cards_with_all_words_come_first_then_those_with_most(tmp_path):
+    write(
+        tmp_path,
+        {
+            "most": "title: Ensemble\nKey: a small network imitates an ensemble, ensemble of ensembles",
+            "all": f"title: Other\nNotes: train {'word ' * 300} small network imitate ensemble",
+            "few": "title: A network\nKey: trained",
+        },
+    )
+    results = search(Library.open(tmp_path), "how to train a small network to imitate an ensemble")
+    assert [hit.slug for hit in results.hits] == ["all", "most"]
+    assert results.notices == ("One card has all of these words; those that have some of them follow.",)
+
+
+def test_when_hardly_anything_answers_a_known_word_may_be_a_typo_too(tmp_path):
+    cards = {"circle": "title: Circle loss", "lose": "title: To lose, losing, lost"}
+    write(tmp_path, cards | {f"lose_{i}": "title: To lose something" for i in range(5)})
+    results = search(Library.open(tmp_path), "circle lose")
+    assert [hit.slug for hit in results.hits] == ["circle"]
+    assert results.suggestion == "circle loss"
+
+
+def test_a_card_whose_name_was_typed_comes_first(tmp_path):
+    write(
+        tmp_path,
+        {
+            "aet": "title: Transforming transformers, transformations\nKey: transform transformed transformer",
+            "attention": f"title: Attention is all you need\naliases: [Transformer]\nKey: {'long text ' * 200}",
+            "retina": f"title: Focal loss\naliases: [RetinaNet]\nKey: {'long text ' * 200}",
+            "net": "title: The retina and a net",
+        },
+    )
+    library = Library.open(tmp_path)
+    assert found(library, "transformer")[0] == "attention"
+    assert found(library, "transfomers")[0] == "attention"
+    assert found(library, "retina net") == ["retina", "net"]
+    assert marked(search(library, "retina net").hits[0].why[0]) == ["RetinaNet"]
 
 
 def test_a_chinese_question_finds_the_card_that_has_its_words(library):
