@@ -207,8 +207,7 @@ def readings(p: Params, r: Result) -> dict[str, str | float]:
     cell = r.variances[TERMS.index("cell")]
     return {
         "Variance of the cells, first step over last": float(cell[0]),
-        "Step from which it is within 10 %": 2
-        + max((t for t in range(STEPS) if abs(cell[t] - 1) > 0.1), default=-1),
+        "Step from which it is within 10 %": 2 + max((t for t in range(STEPS) if abs(cell[t] - 1) > 0.1), default=-1),
         "Normalized cells at step 1, pooled, γ": float(r.spread[1, 0]),
         "Gradient, first step over last": float(r.gradient[list(NORMALIZED).index(p.method), 0]),
     }
