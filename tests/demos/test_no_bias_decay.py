@@ -1,0 +1,146 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from demos import kit
+from demos import no_bias_decay as demo
+
+
+def _holds(name, params=None):
+    outcome = getattr(demo, name).run(params or demo.Params())
+    assert not outcome.error
+    return outcome.holds
+
+
+def _network(seed=0):
+    return demo.network(torch.Generator().manual_seed(seed)).double()
+
+
+def _batch(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(20, 1, 8, 8, dtype=torch.float64, generator=generator), torch.arange(20) % 10
+
+
+@pytest.mark.parametrize("least_axes", demo.RULES.values())
+def test_updates_agree_with_torchs_own_optimizer_on_the_same_groups(least_axes):
+    ours, theirs = _network(), _network()
+    groups = demo.parameter_groups(ours.parameters(), 0.05, least_axes)
+    optimizer = torch.optim.SGD(demo.parameter_groups(theirs.parameters(), 0.05, least_axes), lr=0.1)
+    x, y = _batch()
+    for _ in range(3):
+        demo.update(ours, groups, x, y, 0.1)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(theirs(x), y).backward()
+        optimizer.step()
+    for mine, reference in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, reference, rtol=0, atol=1e-13)
+
+
+def test_an_update_returns_the_gradients_of_the_kernels_and_spends_all():
+    net, (x, y) = _network(), _batch()
+    expected = torch.autograd.grad(nn.functional.cross_entropy(net(x), y), demo.kernels(net))
+    found = demo.update(net, demo.parameter_groups(net.parameters(), 0.1), x, y, 0.1)
+    for mine, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, reference)
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_the_next_length_is_that_of_a_right_angled_triangle():
+    w, g = torch.tensor([3.0, 4.0]), torch.tensor([-8.0, 6.0])  # orthogonal
+    expected = ((1 - 0.1 * 0.5) * w - 0.1 * g).square().sum()
+    assert demo.next_square(w.square().sum(), g, 0.1, 0.5).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize(("rule", "decaying"), [("weights only", 4), ("everything", 11), ("nothing", 0)])
+def test_a_rule_decays_as_many_tensors_as_it_says(rule, decaying):
+    first = next(demo.run(demo.Params(rule=rule)))
+    assert int(first.decays.sum()) == decaying
+    assert len(first.names) == len(first.sizes) == 11
+    parameters = list(_network().parameters())
+    assert first.sizes.tolist() == [parameter.numel() for parameter in parameters]
+    assert [name.startswith(("kernel", "matrix")) for name in first.names] == [w.ndim >= 2 for w in parameters]
+
+
+def test_with_the_same_rule_both_networks_stay_the_same():
+    *_, last = demo.run(demo.Params(rule="everything", updates=50))
+    for name in ("gamma", "kernel", "foretold", "loss", "accuracy"):
+        both = getattr(last, name)
+        assert torch.equal(both[demo.CHOSEN], both[demo.TWIN]), name
+
+
+def test_without_decay_the_rule_does_not_matter():
+    *_, last = demo.run(demo.Params(decay=0.0, updates=50))
+    assert torch.equal(last.gamma[demo.CHOSEN], last.gamma[demo.TWIN])
+
+
+def test_a_longer_kernel_before_a_normalization_gives_the_same_loss():
+    net, (x, y) = _network(), _batch()
+    longer = copy.deepcopy(net)
+    for kernel in demo.kernels(longer):
+        kernel.data.mul_(7)
+    losses = [nn.functional.cross_entropy(each(x), y).item() for each in (net, longer)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # the ε inside the normalization
+
+
+def test_the_layer_to_draw_starts_no_new_training():
+    assert [name for name, knob in kit.knobs(demo.Params).items() if knob.view] == ["layer"]
+
+
+def test_decay_of_everything_pulls_gamma_down():
+    assert _holds("decay_of_everything_pulls_gamma_down")
+
+
+def test_groups_that_lose_the_matrices_are_no_partition(monkeypatch):
+    right = demo.parameter_groups
+
+    def lossy(parameters, decay, least_axes=2):
+        groups = right(parameters, decay, least_axes)
+        return [{**group, "params": [w for w in group["params"] if w.ndim != 2]} for group in groups]
+
+    assert _holds("groups_partition")
+    monkeypatch.setattr(demo, "parameter_groups", lossy)
+    assert not _holds("groups_partition")
+
+
+def test_a_rule_of_four_axes_forgets_the_matrix_of_the_linear_layer(monkeypatch):
+    right = demo.parameter_groups
+    assert _holds("axes_tell_the_kinds_apart")
+    monkeypatch.setattr(demo, "parameter_groups", lambda parameters, decay, *_: right(parameters, decay, 4))
+    assert not _holds("axes_tell_the_kinds_apart")
+
+
+def test_a_decay_that_is_not_multiplied_by_the_rate_breaks_its_law(monkeypatch):
+    right = demo.parameter_groups
+    assert _holds("pure_decay_is_geometric")
+    monkeypatch.setattr(
+        demo, "parameter_groups", lambda parameters, decay, *axes: right(parameters, decay / demo.Params().rate, *axes)
+    )
+    assert not _holds("pure_decay_is_geometric")
+
+
+def test_decay_of_everything_moves_the_rest(monkeypatch):
+    right = demo.parameter_groups
+    assert _holds("the_rest_stays")
+    monkeypatch.setattr(demo, "parameter_groups", lambda parameters, decay, *_: right(parameters, decay, 1))
+    assert not _holds("the_rest_stays")
+
+
+def test_without_normalization_the_length_of_a_kernel_counts(monkeypatch):
+    right = demo.network
+
+    def bare(generator):
+        layers = (layer for layer in right(generator) if not isinstance(layer, nn.BatchNorm2d))
+        return nn.Sequential(*layers)
+
+    assert _holds("gradient_is_orthogonal")
+    monkeypatch.setattr(demo, "network", bare)
+    assert not _holds("gradient_is_orthogonal")
+
+
+def test_a_length_foretold_without_the_decay_is_wrong(monkeypatch):
+    right = demo.next_square
+    assert _holds("length_is_foretold")
+    monkeypatch.setattr(demo, "next_square", lambda square, g, rate, decay: right(square, g, rate, 0.0))
+    assert not _holds("length_is_foretold")
