@@ -236,14 +236,14 @@ def block_of_all_is_spatial_dropout(p: Params) -> Evidence:
     )
 
 
-@law("At test time DropBlock is the identity.", source="Algorithm 1, lines 2 and 3")
+@law("At test time DropBlock is the identity.", source="Algorithm 1")
 def identity_at_test_time(p: Params) -> Evidence:
     features, (kept, _) = edge_maps(p.photograph, p.size), _drawn(p, side(p), 4)
     changed = (dropblock(features, kept, training=False) - features).abs().max()
     return equal(changed, 0.0, 0.0, why="exact", quantity="largest change")
 
 
-@law("The rescaling keeps the mean of the mask at 1, unless everything is dropped.", source="Algorithm 1, line 7")
+@law("The rescaling keeps the mean of the mask at 1, unless everything is dropped.", source="Algorithm 1")
 def rescaling_keeps_the_mean(p: Params) -> Evidence:
     kept, _ = _drawn(p, side(p), 4)
     ones = torch.ones(kept.shape, dtype=torch.float64)

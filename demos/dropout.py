@@ -2,7 +2,8 @@ r"""Dropout: switch units off at random in training, so that none can rely on a 
 
 Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: A Simple Way to Prevent Neural Networks from
 Overfitting", JMLR 15, 2014, Sec. 4 and 9.1; whole channels: Tompson et al., "Efficient Object Localization Using
-Convolutional Networks", CVPR 2015, arXiv:1411.4280, Sec. 3.2 (SpatialDropout).
+Convolutional Networks", CVPR 2015, arXiv:1411.4280, Sec. 3.2 (SpatialDropout); the geometric mean: Hinton et al.,
+"Improving Neural Networks by Preventing Co-adaptation of Feature Detectors", 2012, arXiv:1207.0580.
 
     \tilde y_i = \frac{m_i}{1-q}\,y_i \qquad m_i \sim \mathrm{Bernoulli}(1-q)
     \qquad \mathbb E[\tilde y_i] = y_i
@@ -136,7 +137,7 @@ def thinned_logits(x: Tensor, weight: Tensor, rate: float, masks: Tensor) -> Ten
 
 
 def geometric_mean(log_probabilities: Tensor, weights: Tensor) -> Tensor:
-    """Normalized geometric mean (K,) of distributions (M, K) with weights (M,) that sum to 1 (Sec. 1)."""
+    """Normalized geometric mean (K,) of distributions (M, K) with weights (M,) that sum to 1."""
     return torch.softmax(weights @ log_probabilities, -1)
 
 
@@ -314,7 +315,7 @@ def averaging_leaves_channel_noise(p: Params) -> Evidence:
     )
 
 
-@law("The full softmax layer is the geometric mean of all its thinned nets.", source="Sec. 1 and 4")
+@law("The full softmax layer is the geometric mean of all its thinned nets.", source="Hinton et al. 2012")
 def full_net_is_the_geometric_mean(p: Params) -> Evidence:
     x, weight = _softmax_unit(p)
     masks = all_masks(p.inputs)

@@ -1,7 +1,7 @@
 r"""Flooding: hold the training loss at a level instead of driving it to zero.
 
 Ishida, Yamane, Sakai, Niu and Sugiyama, "Do We Need Zero Training Loss After Achieving Zero Training Error?", ICML
-2020, arXiv:2002.08709, Sec. 3 and eq. (1).
+2020, arXiv:2002.08709, Sec. 3.
 
     \tilde J(\theta) = |J(\theta) - b| + b
     \qquad \nabla \tilde J = \mathrm{sign}(J - b)\,\nabla J
@@ -89,7 +89,7 @@ class Result:
 
 
 def flood(loss: Tensor, level: float) -> Tensor:
-    """|J - b| + b, elementwise, of losses of any shape (eq. (1))."""
+    """|J - b| + b, elementwise, of losses of any shape (Sec. 3)."""
     return (loss - level).abs() + level
 
 
@@ -169,14 +169,14 @@ def figure(p: Params, r: Result) -> dict[str, go.Figure]:
     train.add_scatter(x=[0, p.updates], y=[p.level] * 2, mode="lines", name=f"level b = {p.level:.2g}", line=line)
     return {
         "Below the level the slope turns: descending the flooded loss is climbing the loss.": _flooded(p, r),
-        "The training loss comes down to the level and floats there.": train,
+        "The training loss goes to the level and floats there.": train,
         "New points, labels flipped as often: being sure where a label may be wrong costs much.": _over_updates(
             p, r, r.test, "loss on new points (nats)"
         ),
         "Without flooding. Pale is undecided, the line is at p = 0.5; crosses are flipped labels.": _surface(
             r, WITHOUT
         ),
-        "With flooding: a broad pale border, where the flipped labels leave doubt.": _surface(r, WITH),
+        f"With flooding at b = {p.level:.2g}: the higher the level, the paler and the smoother.": _surface(r, WITH),
     }
 
 
@@ -230,7 +230,7 @@ def _surface(r: Result, which: int) -> go.Figure:
     return fig
 
 
-@law("The flooded loss is never below the level, and touches it only there.", source="eq. (1)")
+@law("The flooded loss is never below the level, and touches it only there.", source="Sec. 3, definition")
 def never_below_the_level(p: Params) -> Evidence:
     losses = torch.linspace(0, 3, 3_001, dtype=torch.float64)
     above = flood(losses, p.level) - p.level - (losses - p.level).abs()
@@ -243,7 +243,7 @@ def never_below_the_level(p: Params) -> Evidence:
     )
 
 
-@law("Below the level the gradient has the same size and the opposite sign.", source="Sec. 3.2")
+@law("Below the level the gradient has the same size and the opposite sign.", source="Sec. 3")
 def gradient_turns_below_the_level(p: Params) -> Evidence:
     weights = torch.randn(20, dtype=torch.float64, generator=torch.Generator().manual_seed(p.seed))
     worst = 0.0
@@ -256,7 +256,7 @@ def gradient_turns_below_the_level(p: Params) -> Evidence:
     return at_most(worst, 0.0, 1e-12, why="float64 rounding", quantity="largest difference to ± the gradient")
 
 
-@law("At level 0 it is ordinary training: the weights come out the same.", source="Sec. 3.2")
+@law("At level 0 it is ordinary training: the weights come out the same.", source="Sec. 3")
 def level_zero_is_ordinary_training(p: Params) -> Evidence:
     generator = torch.Generator().manual_seed(p.seed)
     x, y = two_moons(p.points, noise=NOISE, generator=generator)
@@ -276,7 +276,7 @@ def level_zero_is_ordinary_training(p: Params) -> Evidence:
     )
 
 
-@law("Flooding each batch bounds flooding the whole from above.", source="Sec. 3.3, Jensen's inequality")
+@law("Flooding each batch bounds flooding the whole from above.", source="Sec. 3, Jensen's inequality")
 def batches_bound_the_whole(p: Params) -> Evidence:
     generator = torch.Generator().manual_seed(p.seed)
     losses = (p.level or 1.0) * 2 * torch.rand(1_000, 8, dtype=torch.float64, generator=generator)
@@ -332,7 +332,7 @@ def _last_quarter(curve: Tensor) -> Tensor:
     return curve[..., -FRAMES // 4 :].mean(-1)
 
 
-@finding("The training loss floats around the level.", source="Sec. 3.2, Fig. 1")
+@finding("The training loss floats around the level.", source="Sec. 3, Fig. 1")
 def floats_around_the_level() -> Evidence:
     return equal(
         torch.stack([_last_quarter(_trained(seed).train[WITH]) for seed in SEEDS]).mean(),
@@ -344,7 +344,7 @@ def floats_around_the_level() -> Evidence:
     )
 
 
-@finding("On new points, labeled no better, flooding lowers the loss.", source="Sec. 4.1")
+@finding("On new points, labeled no better, flooding lowers the loss.", source="Sec. 4")
 def lowers_the_test_loss() -> Evidence:
     losses = torch.stack([_last_quarter(_trained(seed).test) for seed in SEEDS])
     return less_than(
@@ -356,7 +356,7 @@ def lowers_the_test_loss() -> Evidence:
     )
 
 
-@report("Where the labels of new points are right, flooding lowers the loss too.", source="Sec. 4.1")
+@report("Where the labels of new points are right, flooding lowers the loss too.", source="Sec. 4")
 def lowers_the_clean_test_loss() -> Evidence:
     losses = torch.stack([_last_quarter(_trained(seed).clean) for seed in SEEDS])
     return less_than(
@@ -368,7 +368,7 @@ def lowers_the_clean_test_loss() -> Evidence:
     )
 
 
-@report("Flooding does not cost accuracy on new points.", source="Sec. 4.1, Tab. 2, where it gains")
+@report("Flooding does not cost accuracy on new points.", source="Sec. 4, where it gains")
 def accuracy_on_new_points() -> Evidence:
     accuracy = torch.stack([_last_quarter(_trained(seed).accuracy) for seed in SEEDS]).mean(0)
     return at_least(

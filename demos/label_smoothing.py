@@ -230,7 +230,9 @@ def figure(p: Params, r: View) -> dict[str, go.Figure]:
         lowest: _loss(r),
         "Training digits: the smoothed network's mean lead settles at the best one; bands: one std. dev.": _lead(p, r),
         f"New digits {p.trio}, hard labels: as the last layer reads them, loose clusters.": _plane(p, r, HARD),
-        "The same digits, smoothed labels: tighter for their distance.": _plane(p, r, SMOOTH),
+        "The same digits, smoothed labels: the larger ε, the tighter each cluster for its distance.": _plane(
+            p, r, SMOOTH
+        ),
     }
 
 
