@@ -1,0 +1,122 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from demos import residual_adapters as demo
+from demos.kit.training import build
+
+PARAMS = demo.Params(width=6)
+QUICK = demo.Params(width=4, samples=100, first=20, updates=20)
+
+
+def _random(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_an_adapter_adds_to_every_channel_a_mix_of_all_at_the_same_pixel():
+    x, alpha = _random(2, 3, 4, 5), _random(3, 3, 1, 1, seed=1)
+    adapted = demo.residual_adapter(x, alpha)
+    for row in range(4):
+        for column in range(5):
+            at = x[..., row, column]
+            torch.testing.assert_close(adapted[..., row, column], at + at @ alpha[..., 0, 0].T)
+
+
+def test_remixed_filters_are_summed_channel_by_channel():
+    w, alpha = _random(3, 2, 3, 3), _random(3, 3, 1, 1, seed=1)
+    remixed = demo.remix(w, alpha)
+    for o in range(3):
+        expected = w[o] + sum(alpha[o, p, 0, 0] * w[p] for p in range(3))
+        torch.testing.assert_close(remixed[o], expected)
+
+
+def test_the_module_is_the_adapter_between_two_normalizations():
+    adapter = build(lambda: demo.Adapter(3), torch.Generator().manual_seed(0)).double().eval()
+    y = _random(2, 3, 4, 4)
+    before, after, mix = adapter.before, adapter.after, adapter.remix
+    inner = y + F.conv2d(before(y), mix.weight, mix.bias)
+    torch.testing.assert_close(adapter(y), after(inner))
+
+
+def test_a_new_domain_with_adapters_starts_from_the_shared_filters_as_they_are():
+    domain = demo.new_domain(4, torch.Generator().manual_seed(0))
+    y = torch.rand(8, 4, 4, 4)
+    torch.testing.assert_close(domain.block[0](y), nn.BatchNorm2d(4)(y))
+
+
+def test_rotating_inverting_and_noise_keep_shape_and_range():
+    x = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for name in demo.DOMAINS:
+        seen = demo.in_domain(name, x, 0.5, torch.Generator().manual_seed(1))
+        assert seen.shape == x.shape and seen.min() >= 0 and seen.max() <= 1
+    corner = demo.in_domain("rotated", x, 0.0, torch.Generator())[:, 0, 0, 0]
+    assert torch.equal(corner, x[:, 0, 0, 7])
+
+
+@pytest.fixture(scope="module")
+def quick():
+    *_, last = demo.run(QUICK)
+    return last
+
+
+def test_parameters_counted_are_those_of_the_learners(quick):
+    filters, domain = build(lambda: demo.Filters(4), torch.Generator()), demo.new_domain(4, torch.Generator())
+    assert quick.shared == sum(w.numel() for w in filters.parameters())
+    assert quick.own[demo.ADAPTERS] == sum(w.numel() for w in domain.parameters())
+
+
+def test_until_the_ways_part_they_are_one_and_with_frozen_filters_the_digits_stay(quick):
+    first = quick.steps <= QUICK.first
+    assert (quick.accuracy[first] == quick.accuracy[first][:, :1]).all()
+    later = quick.accuracy[~first]
+    for way in (demo.ADAPTERS, demo.FROZEN):
+        assert (later[:, way, 0] == quick.fresh[way, 0]).all()
+
+
+@pytest.mark.parametrize("name", ["own_share_of_a_block", "fine_tuning_forgets", "adapters_beat_frozen_filters"])
+def test_a_finding_holds(name):
+    assert getattr(demo, name).run(None).holds
+
+
+def test_the_printed_count_of_shared_parameters_is_off_by_its_biases():
+    evidence = demo.shared_parameters_as_printed.measure()
+    assert evidence.reference - evidence.measured == 2 * (3 - 1) * 64
+
+
+def test_an_adapter_without_its_shortcut_breaks_both_its_laws(monkeypatch):
+    laws = (demo.zero_adapter_is_the_identity, demo.adapter_remixes_the_filters)
+    assert all(law.run(PARAMS).holds for law in laws)
+    monkeypatch.setattr(demo, "residual_adapter", lambda x, alpha: F.conv2d(x, alpha))
+    assert not any(law.run(PARAMS).holds for law in laws)
+
+
+def test_mixing_the_wrong_axis_breaks_the_law_of_the_remix(monkeypatch):
+    original = demo.remix
+    monkeypatch.setattr(demo, "remix", lambda w, alpha: original(w, alpha.transpose(0, 1)))
+    assert not demo.adapter_remixes_the_filters.run(PARAMS).holds
+
+
+def test_an_adapter_without_bias_breaks_the_law_of_its_parameters(monkeypatch):
+    assert demo.parameters_of_a_domain.run(PARAMS).holds
+
+    class WithoutBias(demo.Adapter):
+        def __init__(self, width):
+            super().__init__(width)
+            self.remix = nn.Conv2d(width, width, 1, bias=False)
+
+    monkeypatch.setattr(demo, "Adapter", WithoutBias)
+    assert not demo.parameters_of_a_domain.run(PARAMS).holds
+
+
+def test_training_the_filters_along_with_the_adapters_breaks_the_law_of_forgetting(monkeypatch):
+    assert demo.adapters_forget_nothing.run(PARAMS).holds
+    own = demo.Learner.trained
+    monkeypatch.setattr(demo.Learner, "trained", lambda self: [*own(self), *self.filters.parameters()])
+    assert not demo.adapters_forget_nothing.run(PARAMS).holds
+
+
+def test_freezing_the_filters_breaks_the_law_of_fine_tuning(monkeypatch):
+    assert demo.fine_tuning_moves_the_first_domain.run(PARAMS).holds
+    monkeypatch.setattr(demo.Learner, "trained", lambda self: list(self.domains[-1].parameters()))
+    assert not demo.fine_tuning_moves_the_first_domain.run(PARAMS).holds
