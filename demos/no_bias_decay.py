@@ -221,7 +221,7 @@ def readings(p: Params, r: Result) -> dict[str, str | float]:
 def figure(p: Params, r: Result) -> dict[str, go.Figure]:
     return {
         f"Each scale γ of normalization {p.layer}: kept free, or pulled down with everything.": _scales(p, r),
-        "The lengths of that layer's kernel; dots are foretold from gradients and decay.": _kernel(p, r),
+        "The length of its kernel. Dots: foretold from gradients and decay; where they part, ε counts.": _kernel(p, r),
         f"What decays under “{p.rule}”, by size.": _groups(r),
         "Loss on other digits.": _loss(p, r),
     }
