@@ -1,16 +1,22 @@
 """Writes the pages of docs/ and the cards' schema from the code: `make docs`; a test says when they are out of date."""
 
+import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
 from demos import kit
+from kb import query
 from kb.card import schema
 from kb.cli import main
 
 DOCS = Path(__file__).parent
+FOLDING = """\
+Chinese words are found inside running text, in simplified and traditional characters alike. Case, accents and
+full-width forms do not matter; `lambda`, `λ` and `\\lambda` are one word. A typo is corrected, and said.
+"""
 NOTE = "<!-- Made by docs/build.py (make docs); edit the code, not this file. -->\n"
 
 
@@ -33,6 +39,29 @@ def demos_page() -> str:
     return "\n".join(lines)
 
 
+def search_page() -> str:
+    """docs/search.md: what can be typed into the search box, from the search language itself."""
+    _, example, rest = inspect.cleandoc(query.__doc__ or "").split("\n\n", 2)
+    lines = [
+        NOTE,
+        "# What can be typed into the search box\n",
+        f"```text\n{inspect.cleandoc(example)}\n```\n",
+        rest,
+        "",
+    ]
+    lines += [FOLDING]
+    lines += ["## Fields\n", f"In the text of: {_code(query.TEXT_FIELDS)}. By value: `topic`, `demo`, `links-to`.\n"]
+    lines += [f"- `{name}:` {_code(values)}" for name, values in query.CHOICES.items()]
+    lines += [f"- `{name}:` a value, `2019..2021`, `>2018`, `<=2020`" for name in query.RANGE_FIELDS]
+    lines += [f"- `sort:` {_code(query.SORTS)}", "", "Also understood:\n"]
+    lines += [f"- `{other}:` for `{name}:`" for other, name in query.SYNONYMS.items()]
+    return "\n".join([*lines, ""])
+
+
+def _code(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
 def cli_page() -> str:
     """docs/cli.md: the help of every command."""
     return "\n".join([NOTE, "# The command line\n", *_helps(main, "kb")])
@@ -52,7 +81,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-PAGES = {"demos.md": demos_page, "cli.md": cli_page}
+PAGES = {"demos.md": demos_page, "search.md": search_page, "cli.md": cli_page}
 SCHEMA = DOCS.parent / "notes" / "card.schema.json"
 
 if __name__ == "__main__":

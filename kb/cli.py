@@ -15,6 +15,7 @@ from demos import kit
 from kb import verify as verifying
 from kb.card import Problem, schema
 from kb.library import Library, LibraryError
+from kb.query import parse
 from kb.search import Hit
 from kb.search import search as search_library
 
@@ -80,7 +81,8 @@ def print_schema() -> None:
 @json_option
 def search(query: tuple[str, ...], limit: int, as_json: bool) -> None:
     """Find cards, in English or Chinese, typos included."""
-    results = search_library(_library(), " ".join(query), limit=limit)
+    asked = parse(" ".join(query))
+    results = search_library(_library(), asked, limit=limit, verdicts=verifying.verdicts(asked))
     if as_json:
         _print_json([_hit(hit) for hit in results.hits])
         return

@@ -15,6 +15,7 @@ from demos import kit
 from kb.cache import cache_folder
 from kb.card import Problem
 from kb.library import Library
+from kb.query import Query
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,13 @@ def recorded() -> dict[str, Record]:
     records = {name: Record(**row) for name, row in stored.items() if isinstance(row, dict) and set(row) == known}
     digests = {slug: kit.digest(slug) for slug in kit.catalog()}
     return {name: record for name, record in records.items() if digests.get(record.demo) == record.digest}
+
+
+def verdicts(query: Query) -> dict[str, bool]:
+    """For each measured check whether it holds, where the query asks for it; what `claim:failing` goes by."""
+    if "claim:" not in str(query):
+        return {}
+    return {name: record.holds for name, record in recorded().items()}
 
 
 def remember(records: Iterable[Record]) -> None:

@@ -3,6 +3,8 @@ import pytest
 from demos import kit
 from kb import verify
 from kb.library import Library
+from kb.query import parse
+from kb.search import search
 
 NAME = "softmax_temperature.cold_is_arg_max"
 
@@ -68,3 +70,11 @@ def test_the_problems_name_what_is_missing_and_what_is_nearest(tmp_path):
     (tmp_path / "heat.yaml").write_text("title: Heat\ndemos: [softmax_temperatur]\n", encoding="utf-8")
     (problem,) = verify.problems(Library.open(tmp_path))
     assert problem.message == "there is no demo softmax_temperatur." and problem.mend == "write softmax_temperature."
+
+
+def test_a_search_for_failing_claims_goes_by_what_was_measured(library):
+    asked = parse("claim:holding")
+    assert [hit.slug for hit in search(library, asked, verdicts=verify.verdicts(asked)).hits] == []
+    list(verify.verify(library))
+    assert {hit.slug for hit in search(library, asked, verdicts=verify.verdicts(asked)).hits} == {"cold", "heat"}
+    assert verify.verdicts(parse("softmax")) == {}

@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from kb import verify
 from kb.library import Library
 from kb.query import Query, parse
 from kb.search import Results, search
@@ -15,6 +16,19 @@ from kb.web.tiles import tile
 
 PAGE = 24
 HAS_DEMO = "has_demo"
+LANGUAGE = """\
+gumbel softmax     both words
+mixup OR cutmix    either
+-label             not this one
+"straight through" in this order
+quant*             any ending
+method:temperature in one section
+author:hinton  tag:distillation
+topic:sampling  status:read
+year:2019..2021  year:>2018
+has:demo  is:orphan  claim:failing
+links-to:mixup  sort:-year
+对比学习 loss        Chinese and English"""
 FACETS = {"topic": "Topic", "status": "Status", "year": "Year", "tag": "Tag"}
 MOST_OPTIONS = 18
 
@@ -33,10 +47,13 @@ def main() -> None:
         placeholder="Search in English or Chinese: softmax, 知识蒸馏, gumble …",
         label_visibility="collapsed",
     )
-    results = search(library, _narrowed(text), limit=PAGE, offset=_offset(text))
+    query = _narrowed(text)
+    results = search(library, query, limit=PAGE, offset=_offset(text), verdicts=verify.verdicts(query))
     with st.sidebar:
         shell.language_switch()
         _facets(library, results)
+        with st.expander("What can be typed", icon=":material/help:"):
+            st.code(LANGUAGE, language=None, wrap_lines=True)
     _notices(library, results)
     with st.container(key="results"):
         for row in range(0, len(results.hits), 2):
