@@ -184,7 +184,7 @@ def run(p: Params) -> Iterator[Result]:
                     scores = [network(new_x)[:, 0] for network in networks]
                     negative = labels == 0
                     by_gamma = [focal_loss(logits[FOCAL][negative], gamma) for gamma in (*GAMMAS, p.gamma)]
-                    yielded = Result(
+                    frame = Result(
                         updates=torch.tensor(steps),
                         easy=torch.stack(easy, -1),
                         precision=torch.stack([average_precision(score, new_labels) for score in scores]),
@@ -197,7 +197,7 @@ def run(p: Params) -> Iterator[Result]:
                         slope=torch.stack([focal_slope(curves, gamma).abs() for gamma in (*GAMMAS, p.gamma)]),
                     )
         if update in shown:
-            yield yielded
+            yield frame
         with one_thread():
             for network, velocity, loss in zip(networks, velocities, losses, strict=True):
                 parameters = list(network.parameters())
@@ -384,7 +384,7 @@ def prior_sets_the_first_loss(p: Params) -> Evidence:
 @finding("At γ = 2 an example with p_t = 0.9 has a hundredth of its cross-entropy.", source="Sec. 3.2")
 def hundredth_at_nine_tenths() -> Evidence:
     return equal(
-        _quieted(0.9), 100, 1e-9, why="float64 rounding; (1 − 0.9)² is exact", quantity="cross-entropy over focal loss"
+        _quieted(0.9), 100, 1e-9, why="float64 rounding; 1 / (1 − 0.9)² = 100", quantity="cross-entropy over focal loss"
     )
 
 
