@@ -123,23 +123,32 @@ def resnet50(variant: str) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 1_000))
 
 
-def multiply_adds(module: nn.Module, *shape: int) -> int:
-    """Multiply-adds of all convolutions and linear layers for an input (1, C, H, W), counted as they run.
+def on_meta(make: Callable[[], nn.Sequential]) -> nn.Sequential:
+    """A module without values, for counting."""
+    with torch.device("meta"):
+        return make()
 
-    On torch's meta device, where shapes are worked out and nothing else.
-    """
+
+def multiply_adds(module: nn.Module, side: int) -> tuple[int, int]:
+    """Multiply-adds of convolutions and linear layers for an input of that many pixels a side; the output's side."""
     total = 0
-
-    def count(layer: nn.Module, _: object, output: Tensor) -> None:
-        nonlocal total
-        total += output.numel() * layer.weight[0].numel()
-
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    module.to("meta").eval()(torch.empty(1, *shape, device="meta"))
-    for hook in hooks:
-        hook.remove()
-    return total
+    match module:
+        case nn.Sequential():
+            for layer in module:
+                cost, side = multiply_adds(layer, side)
+                total += cost
+        case Block():
+            total = multiply_adds(module.shortcut, side)[0]
+            cost, side = multiply_adds(module.main, side)
+            total += cost
+        case nn.Conv2d():
+            side = (side + 2 * module.padding[0] - module.kernel_size[0]) // module.stride[0] + 1
+            total = module.weight.numel() * side**2
+        case nn.MaxPool2d() | nn.AvgPool2d():
+            side = (side + 1) // 2
+        case nn.Linear():
+            total = module.weight.numel()
+    return total, side
 
 
 def influence(module: nn.Module, height: int, width: int, channels: int = 1, *, one: bool = False) -> Tensor:
@@ -188,16 +197,14 @@ def run(p: Params) -> Result:
 @cache
 def counts(variant: str, resolution: int) -> tuple[int, int, int]:
     """Multiply-adds of the stem and of all of ResNet-50 for an image of that many pixels a side, and its parameters."""
-    network = _on_meta(variant)
-    shape = (3, resolution, resolution)
+    network = _blueprint(variant)
     parameters = sum(weight.numel() for weight in network.parameters())
-    return multiply_adds(network[0], *shape), multiply_adds(network, *shape), parameters
+    return multiply_adds(network[0], resolution)[0], multiply_adds(network, resolution)[0], parameters
 
 
 @cache
-def _on_meta(variant: str) -> nn.Sequential:
-    with torch.device("meta"):
-        return resnet50(variant)
+def _blueprint(variant: str) -> nn.Sequential:
+    return on_meta(lambda: resnet50(variant))
 
 
 @cache
@@ -357,8 +364,7 @@ def three_small_kernels_see_a_large_field(p: Params) -> Evidence:
 
 @law("At equal channels a 7 × 7 convolution costs 49/9 times a 3 × 3.", source="Sec. 4.2")
 def seven_by_seven_at_equal_channels(p: Params) -> Evidence:
-    shape = (64, p.outputs, p.outputs)
-    large, small = (multiply_adds(convolution(64, 64, k), *shape) for k in (7, 3))
+    large, small = (multiply_adds(on_meta(lambda k=k: convolution(64, 64, k)), p.outputs)[0] for k in (7, 3))
     return equal(
         large / small, 49 / 9, 1e-12, why="float64 rounding of one division", quantity="ratio of multiply-adds"
     )

@@ -137,7 +137,7 @@ def line_kernel(kind: str, k: int, s: int, generator: torch.Generator) -> Tensor
 
 def run(p: Params) -> Result:
     k, s, pad, a = _arithmetic(p)
-    w = line_kernel(p.weights, k, s, torch.Generator().manual_seed(p.seed))
+    w = line_kernel(p.weights, k, s, _seeded(p.seed))
     # Uncropped, so that the figure can show what padding takes away.
     written, stamps = reaches(LINE, k, s, 0, a), matrix(w, LINE, s, 0, a)
     along = reaches(FIELD, k, s, pad, a).sum(0)
@@ -257,9 +257,13 @@ def _field(r: Result) -> go.Figure:
     return fig
 
 
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def _problem(p: Params) -> tuple[Tensor, Tensor]:
     """An input (2, 3, 4, 5) and a kernel (3, 2, k, k), random, float64."""
-    generator = torch.Generator().manual_seed(p.seed)
+    generator = _seeded(p.seed)
     y = torch.randn(2, 3, 4, 5, dtype=torch.float64, generator=generator)
     return y, torch.randn(3, 2, p.kernel, p.kernel, dtype=torch.float64, generator=generator)
 
@@ -269,7 +273,7 @@ def adjoint_of_the_convolution(p: Params) -> Evidence:
     _, s, pad, a = _arithmetic(p)
     y, w = _problem(p)
     back = transposed_convolution(y, w, s, pad, a)
-    x = torch.randn(back.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(p.seed + 1))
+    x = torch.randn(back.shape, dtype=torch.float64, generator=_seeded(p.seed + 1))
     # To conv2d the first axis of a kernel is what comes out, to its transpose what goes in.
     forward = F.conv2d(x, w, stride=s, padding=pad)
     return at_most(
@@ -297,10 +301,6 @@ def three_forms_agree(p: Params) -> Evidence:
         why="float64 rounding of sums of at most 150 products of standard normal numbers",
         quantity="largest difference of an output",
     )
-
-
-def _seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @law("The output has (n − 1)s − 2p + k + a elements a side.", source="relationship 13 of the guide; a as in torch")

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from demos import resnet_bcd as demo
 from demos.kit.training import build
@@ -8,25 +9,27 @@ from demos.kit.training import build
 PARAMS = demo.Params(outputs=8, resolution=64)
 
 
-def _by_hand(network, shape):
-    """Multiply-adds by the formula k² C_in C_out H' W', from the sizes of a real forward pass."""
-    total = 0
-    sizes = {}
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(lambda _, __, y, name=name: sizes.update({name: y.shape[-2] * y.shape[-1]}))
-    network.eval()(torch.zeros(1, *shape))
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.Conv2d):
-            total += layer.kernel_size[0] ** 2 * layer.in_channels * layer.out_channels * sizes[name]
-    return total
-
-
 @pytest.mark.parametrize("variant", demo.VARIANTS)
-def test_multiply_adds_are_those_of_the_formula(variant):
+@pytest.mark.parametrize("side", [32, 37])
+def test_multiply_adds_are_those_that_a_real_forward_pass_makes(variant, side):
+    made = 0
+
+    def count(layer, _, output):
+        nonlocal made
+        made += output.numel() * layer.weight[0].numel()
+
     network = build(lambda: nn.Sequential(demo.stem(variant), demo.Block(variant, 64, 16, 2)), torch.Generator())
-    by_hand = _by_hand(network, (3, 32, 32))
-    assert demo.multiply_adds(network, 3, 32, 32) == by_hand
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(count)
+    output = network.eval()(torch.zeros(1, 3, side, side))
+    assert demo.multiply_adds(network, side) == (made, output.shape[-1])
+
+
+def test_the_whole_network_costs_what_torch_counts():
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        demo.resnet50("D").eval()(torch.empty(1, 3, 64, 64))
+    assert 2 * demo.multiply_adds(demo.on_meta(lambda: demo.resnet50("D")), 64)[0] == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("variant", demo.VARIANTS)
@@ -97,12 +100,12 @@ def test_two_3x3_convolutions_in_the_stem_break_the_laws_of_the_stem(monkeypatch
         return layers if len(layers) == 2 else nn.Sequential(*layers[:2], demo.convolution(32, 64, 3), nn.ReLU())
 
     monkeypatch.setattr(demo, "stem", shallow)
-    for cached in ("counts", "_on_meta"):
+    for cached in ("counts", "_blueprint"):
         monkeypatch.setattr(demo, cached, getattr(demo, cached).__wrapped__)
     assert not any(law.run(PARAMS).holds for law in laws)
 
 
 def test_a_count_without_the_kernel_breaks_the_law_of_the_7x7(monkeypatch):
     assert demo.seven_by_seven_at_equal_channels.run(PARAMS).holds
-    monkeypatch.setattr(demo, "multiply_adds", lambda module, *shape: module[0].weight.shape[0] * shape[1] * shape[2])
+    monkeypatch.setattr(demo, "multiply_adds", lambda module, side: (module[0].weight.shape[0] * side**2, side))
     assert not demo.seven_by_seven_at_equal_channels.run(PARAMS).holds
