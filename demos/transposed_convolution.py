@@ -1,6 +1,6 @@
 r"""Transposed convolution: every input stamps the kernel onto a larger map, and uneven overlaps make a checkerboard.
 
-Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285, Sec. 4; the checkerboard:
+Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285, Ch. 4; the checkerboard:
 Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016. The name "deconvolution" is from
 Zeiler and Fergus, ECCV 2014, arXiv:1311.2901.
 
@@ -70,7 +70,7 @@ class Result:
 
 
 def output_size(n: int, k: int, s: int, p: int, a: int = 0) -> int:
-    """Elements a side of the output, (n - 1) s - 2 p + k + a (relationship 13 of the guide; a as in torch)."""
+    """Elements a side of the output, (n - 1) s - 2 p + k + a (relationships 13 and 14 of the guide)."""
     return (n - 1) * s - 2 * p + k + a
 
 
@@ -268,7 +268,7 @@ def _problem(p: Params) -> tuple[Tensor, Tensor]:
     return y, torch.randn(3, 2, p.kernel, p.kernel, dtype=torch.float64, generator=generator)
 
 
-@law("It is the adjoint of the convolution: ⟨Cx, y⟩ = ⟨x, Cᵀy⟩ for all x and y.", source="Sec. 4.1 of the guide")
+@law("It is the adjoint of the convolution: ⟨Cx, y⟩ = ⟨x, Cᵀy⟩ for all x and y.", source="Sec. 4.2 of the guide")
 def adjoint_of_the_convolution(p: Params) -> Evidence:
     _, s, pad, a = _arithmetic(p)
     y, w = _problem(p)
@@ -285,7 +285,10 @@ def adjoint_of_the_convolution(p: Params) -> Evidence:
     )
 
 
-@law("Stamping, the transposed matrix and a convolution over inserted zeros are one.", source="Sec. 4 of the guide")
+@law(
+    "Stamping, the transposed matrix and a convolution over inserted zeros are one.",
+    source="Secs. 4.1 to 4.6 of the guide",
+)
 def three_forms_agree(p: Params) -> Evidence:
     _, s, pad, a = _arithmetic(p)
     y, w = _problem(p)
@@ -303,7 +306,7 @@ def three_forms_agree(p: Params) -> Evidence:
     )
 
 
-@law("The output has (n − 1)s − 2p + k + a elements a side.", source="relationship 13 of the guide; a as in torch")
+@law("The output has (n − 1)s − 2p + k + a elements a side.", source="relationships 13 and 14 of the guide")
 def size_formula(p: Params) -> Evidence:
     k, s, pad, a = _arithmetic(p)
     sizes = range(7, 17)
