@@ -6,6 +6,8 @@ import time
 import pytest
 from playwright.sync_api import expect
 
+from demos import kit
+
 pytestmark = pytest.mark.browser
 
 
@@ -105,11 +107,23 @@ def test_a_preset_and_reset_turn_the_knobs(page, server):
     expect(page).to_have_url(re.compile(r"id=softmax_temperature$"))
 
 
-def test_a_training_shows_its_first_frame_and_trains_on(page, server):
-    page.goto(f"{server.url}/demo?id=gradient_distributions")
+TRAINING = [slug for slug, entry in kit.catalog().items() if entry.pace == "training"]
+
+
+@pytest.mark.parametrize("slug", TRAINING)
+def test_a_training_streams_its_frames_without_trouble(page, server, slug):
+    page.goto(f"{server.url}/demo?id={slug}")
     expect(_plot(page)).to_have_attribute("data-drawn", re.compile(r"\d+"), timeout=30_000)
-    first = int(_plot(page).get_attribute("data-drawn"))
-    page.wait_for_function("first => Number(document.querySelector('.kb-plot').dataset.drawn) > first + 1", arg=first)
+    enough = (
+        "Number(document.querySelector('.kb-plot').dataset.drawn) > 4 || document.body.innerText.includes('Trained.')"
+    )
+    page.wait_for_function(enough, timeout=60_000)
+    page.wait_for_timeout(500)
+    assert not page.trouble
+
+
+def test_a_training_ends_and_says_so(page, server):
+    page.goto(f"{server.url}/demo?id=mixup&updates=200")
     expect(page.get_by_text("Trained.")).to_be_visible(timeout=60_000)
     assert not page.trouble
 
