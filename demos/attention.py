@@ -80,8 +80,8 @@ class Params(Knobs):
 
 PRESETS = {
     "No scaling: all or nothing": Params(scaled=False),
-    "Causal: no look ahead": Params(causal=True),
-    "Padding: zeros, not NaN": Params(causal=True, padding=2),
+    "Causal: no look ahead": Params(causal=True, query=8),
+    "Padding: zeros, not NaN": Params(causal=True, padding=2, query=1),
     "ρ = 0: nothing learned yet": Params(match=0.0),
 }
 
@@ -266,8 +266,9 @@ def _maps(p: Params, r: Result) -> go.Figure:
             col=h % columns + 1,
         )
     places = list(range(n))
-    fig.update_xaxes(tickvals=places, ticktext=r.tokens, tickangle=-90, range=[-0.5, n - 0.5], showgrid=False)
-    fig.update_yaxes(tickvals=places, ticktext=r.tokens, range=[n - 0.5, -0.5], showgrid=False)
+    ticks = {"tickvals": places, "ticktext": r.tokens, "showgrid": False, "zeroline": False}
+    fig.update_xaxes(tickangle=-90, range=[-0.5, n - 0.5], **ticks)
+    fig.update_yaxes(range=[n - 0.5, -0.5], **ticks)
     fig.update_annotations(font={"size": 12})
     fig.update_layout(height=110 + 230 * rows, margin={"l": 56, "r": 16, "t": 36, "b": 56})
     return fig

@@ -247,7 +247,9 @@ def figure(p: Params, r: Result) -> dict[str, go.Figure]:
         "Cross-entropy digs on where it is right: the darker, the surer; crosses: positives; line: p = 0.5.": (
             _plane(r, CROSS_ENTROPY)
         ),
-        f"Focal loss, γ = {p.gamma:g}, is content sooner: the far negatives stay paler.": _plane(r, FOCAL),
+        f"Focal loss, γ = {p.gamma:g}: the larger γ, the sooner it is content and the paler the negatives.": _plane(
+            r, FOCAL
+        ),
         "The focal network's negatives, weighed with each γ: how few hold how much.": held,
         f"How much of each network's loss lies on examples with p_t over {EASY:g}.": easy,
     }

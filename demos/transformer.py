@@ -237,7 +237,7 @@ def figure(p: Params, r: Result) -> dict[str, go.Figure]:
         "One word is replaced. Bright: changed a lot, dark: a little, blank: not at all. Only attention spreads it.": (
             _spread(r)
         ),
-        f"{DIALS} of {int(p.width) // 2} hands that tell a position: a shift by k turns each by its ω k, from any t.": (
+        f"{DIALS} of the {int(p.width) // 2} hands that tell a position: from any t, a shift by k turns each by ω k.": (
             _clocks(p, r)
         ),
         "How alike two positions are: it depends on their distance only, hence the stripes along the diagonal.": (
