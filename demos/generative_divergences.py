@@ -209,9 +209,9 @@ def readings(p: Params, r: Result) -> dict[str, str | float]:
 def figure(p: Params, r: Result) -> dict[str, go.Figure]:
     return {
         "Data p and model q; dotted is what the best discriminator says: a cliff once they are apart.": _densities(r),
-        "The shaded area between the distribution functions is W₁: mass times the way it has to go.": _transport(r),
+        "The shaded area between the distribution functions is W₁: how much has to move, times how far.": _transport(r),
         "JS levels off at log 2, W₁ grows on; a KL that is infinite is not drawn.": _divergences(p, r),
-        "Their slopes, which is what a gradient step gets to see: JS falls silent, W₁ keeps pulling.": _slopes(p, r),
+        "Their slopes, which is all that a gradient step sees: that of JS vanishes, that of W₁ stays.": _slopes(p, r),
     }
 
 
@@ -251,7 +251,8 @@ def _over_distance(p: Params, r: Result, curves: Tensor) -> go.Figure:
 def _divergences(p: Params, r: Result) -> go.Figure:
     fig = _over_distance(p, r, r.curves)
     fig.add_hline(y=math.log(2), line={"color": style.GRAY, "width": 1}, annotation_text="log 2")
-    fig.update_yaxes(range=[0, 4])
+    highest = max(value for value in r.here.tolist() if math.isfinite(value))
+    fig.update_yaxes(range=[0, min(max(4.0, 1.15 * highest), 12.0)])
     return fig
 
 
@@ -426,6 +427,6 @@ def one_covers_the_other_seeks() -> Evidence:
         distances[forward.argmin()] + (distances[backward.argmin()] - 2).abs(),
         0.0,
         0.1,
-        why="the preset, bumps at ±2, places tried in steps of 0.01; the far bump moves the near place by less than 0.1",
+        why="the preset, bumps at ±2, places tried in steps of 0.01; the far bump moves a place by less than 0.1",
         quantity="distance of the best places from 0 and from 2, added",
     )
