@@ -1,7 +1,9 @@
 """The main journey in a real browser: search, card, demo, slider, link."""
 
+import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -105,6 +107,23 @@ def test_a_preset_and_reset_turn_the_knobs(page, server):
     expect(page).to_have_url(re.compile(r"temperature=1(&|$)"))
     page.get_by_role("button", name="Reset").click()
     expect(page).to_have_url(re.compile(r"id=softmax_temperature$"))
+
+
+def test_the_numbers_behind_the_figures_can_be_downloaded(page, server):
+    page.goto(f"{server.url}/demo?id=softmax_temperature&temperature=2")
+    expect(_plot(page)).to_have_attribute("data-drawn", re.compile(r"\d+"))
+    page.get_by_role("button", name="Data").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="JSON").click()
+    document = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
+    assert document["params"]["temperature"] == 2.0
+    assert not page.trouble
+
+
+def test_streamlits_own_chart_takes_over_where_plotly_cannot_be_loaded(page, server):
+    page.route("**/api/plotly.min.js", lambda route: route.abort())
+    page.goto(f"{server.url}/demo?id=softmax_temperature")
+    expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
 
 
 TRAINING = [slug for slug, entry in kit.catalog().items() if entry.pace == "training"]
