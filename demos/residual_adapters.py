@@ -69,7 +69,6 @@ class Result:
 
     examples: Tensor  # (4, 1, 8, 8) in [0, 1] one test digit as it looks in each domain
     begun: int  # how many domains have been begun
-    starts: Tensor  # (begun,) updates made before each
     steps: Tensor  # (F,) updates made in all
     accuracy: Tensor  # (F, 3, 4) share of 300 test images; 0 before a domain is begun
     fresh: Tensor  # (3, 4) the same just after a domain was learned; 0 before
@@ -198,13 +197,13 @@ def run(p: Params) -> Iterator[Result]:
         "shared": count(lambda: Filters(p.width)),
         "own": torch.tensor([with_adapters, plain, plain + count(lambda: Filters(p.width))]),
     }
-    starts, steps, accuracy, fresh = [], [], [], torch.zeros(3, 4)
+    steps, accuracy, fresh = [], [], torch.zeros(3, 4)
     for number, x in enumerate(train):
         updates = p.updates if number else p.first
         if number:
             for learner in learners:
                 learner.begin(p.seed + number)
-        starts.append(p.first + (number - 1) * p.updates if number else 0)
+        start = steps[-1] if number else 0
         orders = [list(batches(len(x), BATCH, updates, generator))] * len(learners)
         trainings = [each.learn(x, labels, iter(o), p.rate) for each, o in zip(learners, orders, strict=True)]
         shown = frame_steps(updates, FRAMES)
@@ -214,14 +213,13 @@ def run(p: Params) -> Iterator[Result]:
                     for training in trainings:
                         next(training)
                 if update in shown:
-                    steps.append(starts[-1] + update)
+                    steps.append(start + update)
                     accuracy.append(_accuracies(learners, test, test_labels))
             if update == updates:
                 fresh[:, number] = accuracy[-1][:, number]
             if update in shown:
                 yield Result(
                     begun=number + 1,
-                    starts=torch.tensor(starts),
                     steps=torch.tensor(steps),
                     accuracy=torch.stack(accuracy),
                     fresh=fresh.clone(),
