@@ -345,7 +345,7 @@ def js_and_w1_are_symmetric(p: Params) -> Evidence:
     return at_most(max(gaps), 0.0, 1e-12, why="float64 rounding", quantity="largest difference over 21 distances")
 
 
-@law("Against the best discriminator the GAN's value is 2 JS − log 4.", source="Goodfellow et al., eq. (5)")
+@law("Against the best discriminator the GAN's value is 2 JS − log 4.", source="Goodfellow et al., eq. (6)")
 def gan_value_is_js(p: Params) -> Evidence:
     both = pair(p, torch.linspace(0, FARTHEST, 21))
     return at_most(

@@ -250,7 +250,10 @@ def _relative(measured: Tensor, expected: Tensor, p: Params) -> float:
     return float((measured - expected).abs().max()) / scaled_rate(p.base, p.batch)
 
 
-@law("k times the batch has k times the rate, at every update; a batch of 256 peaks at the base rate.", source="Goyal")
+@law(
+    "k times the batch has k times the rate, at every update; a batch of 256 peaks at the base rate.",
+    source="Goyal, Sec. 2.1",
+)
 def rate_is_proportional_to_the_batch(p: Params) -> Evidence:
     plain = p.but(batch=256, warmup=0, decay="none")
     gap = float((schedule(plain) - p.base).abs().max()) / p.base
@@ -315,7 +318,10 @@ def cosine_landmarks(p: Params) -> Evidence:
     )
 
 
-@law("Every restart jumps back to the peak, exactly; the update before is a hair above the minimum.", source="SGDR")
+@law(
+    "Every restart jumps back to the peak, exactly; the update before is a hair above the minimum.",
+    source="SGDR, Sec. 3",
+)
 def restarts_jump_to_the_peak(p: Params) -> Evidence:
     peak = scaled_rate(p.base, p.batch)
     rates = schedule(p.but(decay="warm restarts", warmup=0, updates=1_000))
@@ -415,7 +421,7 @@ def with_warm_up_it_trains() -> Evidence:
 
 @finding(
     "Four times the batch with four times the rate trains as far in the same epochs; with the same rate it lags.",
-    source="Goyal et al., Sec. 2.1, Fig. 3",
+    source="Goyal et al., Sec. 2.1",
 )
 def scaling_keeps_the_pace() -> Evidence:
     batch_128 = Params(base=0.1, batch=128, warmup=40, updates=400)
