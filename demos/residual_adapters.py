@@ -112,9 +112,10 @@ class Domain(nn.Module):
 
     def __init__(self, width: int, adapters: bool = True) -> None:
         super().__init__()
+        # The classifier first: of one generator it then draws the same values with adapters as without.
+        self.classifier = nn.Linear(width, CLASSES)
         self.first = nn.BatchNorm2d(width)
         self.block = nn.ModuleList((Adapter if adapters else nn.BatchNorm2d)(width) for _ in range(2))
-        self.classifier = nn.Linear(width, CLASSES)
 
 
 def new_domain(width: int, generator: torch.Generator, adapters: bool = True) -> Domain:

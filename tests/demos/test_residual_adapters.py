@@ -45,6 +45,11 @@ def test_a_new_domain_with_adapters_starts_from_the_shared_filters_as_they_are()
     torch.testing.assert_close(domain.block[0](y), nn.BatchNorm2d(4)(y))
 
 
+def test_all_ways_start_a_domain_from_the_same_classifier():
+    domains = [demo.new_domain(4, torch.Generator().manual_seed(0), adapters) for adapters in (True, False)]
+    assert torch.equal(domains[0].classifier.weight, domains[1].classifier.weight)
+
+
 def test_rotating_inverting_and_noise_keep_shape_and_range():
     x = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     for name in demo.DOMAINS:
