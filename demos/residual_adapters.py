@@ -439,13 +439,14 @@ def fine_tuning_forgets() -> Evidence:
 
 @finding("Adapters learn the new domains better than normalization and classifier alone.", source="Sec. 3, Tab. 1")
 def adapters_beat_frozen_filters() -> Evidence:
-    means = torch.stack([r.fresh[:, 1:].mean(1) for r in _trained(80, 30)])
+    means = torch.stack([r.fresh[:, 1:].mean(1) for r in _trained(80, 30)]).mean(0)
     return more_than(
-        (means[:, ADAPTERS] - means[:, FROZEN]).min(),
+        means[ADAPTERS] - means[FROZEN],
         0.0,
-        0.05,
-        why="80 and 30 updates, seeds 0 to 2, each must show 5 points: two standard errors of 900 images' difference",
-        quantity="smallest gain of the mean accuracy on three new domains over 3 seeds",
+        0.03,
+        why="80 and 30 updates, mean over seeds 0 to 2 and three domains; two standard errors of the difference of two "
+        "accuracies of 2,700 images are 2.7 points at most",
+        quantity="gain of the mean accuracy on the new domains just after they were learned",
     )
 
 
