@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import streamlit as st
 
@@ -108,23 +107,18 @@ def _narrowed(text: str) -> Query:
 
 def _facets(library: Library, results: Results) -> None:
     st.toggle("With a live demo", key=HAS_DEMO)
-    counts: dict[str, Mapping[Any, int]] = {
-        "topic": library.topics,
-        "status": library.statuses,
-        "year": library.years,
-        "tag": library.tags,
-    }
     for name, title in FACETS.items():
-        now, chosen = results.facets.get(name, {}), st.session_state.get(name) or []
-        every = [str(value) for value in counts[name] if now.get(str(value)) or str(value) in chosen]
-        shown = sorted(every, key=lambda value: (value not in chosen, -now.get(value, 0), value))[:MOST_OPTIONS]
+        counts, chosen = results.facets.get(name, {}), st.session_state.get(name) or []
+        every = sorted({*counts, *chosen}, key=lambda value: (value not in chosen, -counts.get(value, 0), value))
+        shown = every[:MOST_OPTIONS]
         if shown:
+            names = library.topic_names if name == "topic" and shell.chinese() else {}
             st.pills(
                 title,
                 sorted(shown, reverse=True) if name == "year" else shown,
                 selection_mode="multi",
                 key=name,
-                format_func=partial(_counted, now, library.topic_names if shell.chinese() else {}),
+                format_func=partial(_counted, counts, names),
             )
 
 
