@@ -10,7 +10,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -56,9 +55,9 @@ ORDERS: Final = ("title", "year", "-year", "added", "-added")
 
 BEGINNING: Final = 4  # letters; words are also indexed by their beginnings up to this length
 
-BATCH: Final = 10_000  # cards in one commit
+BATCH: Final = 50_000  # cards in one commit; more commits would leave more segments to search
 PATIENCE: Final = 2.0  # seconds to wait for another process that is writing
-_HEAP = 64_000_000  # bytes
+_HEAP = 256_000_000  # bytes, used only as far as needed
 
 
 def texts(card: Card, place: str, topics: Mapping[str, str]) -> tuple[str, ...]:
@@ -192,12 +191,24 @@ def document(card: Card, version: str, topics: Mapping[str, str]) -> Document:
 SCHEMA: Final = _schema()
 
 
-@dataclass(frozen=True, eq=False)
 class Snapshot:
-    """The index as it was when a library was brought into it; later writing does not change it."""
+    """The index as it was when a library was brought into it; later writing does not change it.
 
-    searcher: Searcher
-    missing: int  # cards of the library that are not in it yet, because another process is writing
+    Attributes:
+        searcher: the engine's view of it.
+        missing: how many cards of the library are not in it yet, because somebody else is writing.
+    """
+
+    def __init__(self, searcher: Searcher, missing: int) -> None:
+        self.searcher, self.missing = searcher, missing
+        self._known: dict[tuple[str, str], int] = {}
+
+    def known(self, term: str, field: str = "anywhere") -> int:
+        """How many cards have a term; for a while also counts versions that were replaced."""
+        found = self._known.get((field, term))
+        if found is None:
+            found = self._known[field, term] = self.searcher.doc_freq(field, term)
+        return found
 
     @cached_property
     def vocabulary(self) -> "Vocabulary":

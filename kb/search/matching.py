@@ -22,6 +22,7 @@ STOP_WORDS: Final = frozenset((
 ))
 # fmt: on
 
+LONGEST_JOINED: Final = 16  # letters of a word that may be typed in two
 ENDINGS: Final = 20  # of the words that an unfinished one may become, how many count in the score
 TRUSTED: Final = 3  # a word that so many cards contain is spelled as meant
 EXACT: Final = 1_000.0  # added to the score of what has all words as typed; more than any score by words
@@ -174,9 +175,8 @@ class _Matcher:
         words = _words_of(parts)
         clauses = [(Occur.Must, found) for part in parts if _tells(part, words) and (found := self.node(part))]
         if found := self.words(words):
-            named = [_term("name", name) for name in self.names_typed(words)]
-            named = [tantivy.Query.const_score_query(name, NAME) for name in named]
-            clauses.append((Occur.Must, tantivy.Query.boolean_query([(Occur.Should, q) for q in [found, *named]])))
+            named = [tantivy.Query.const_score_query(_term("name", name), NAME) for name in self.names_typed(words)]
+            clauses.append((Occur.Must, _all([(Occur.Should, either) for either in (found, *named)])))
         return _all(clauses) if clauses else _EVERY
 
     def node(self, node: Node) -> tantivy.Query | None:
@@ -214,7 +214,7 @@ class _Matcher:
             return ()
         tokens = [token for word in words for token in text.tokens(word.text)]
         typed = {text.name(tokens), text.name([self.corrections.get(token, token) for token in tokens])}
-        self.names = {name for name in typed if self.searcher.doc_freq("name", name)}
+        self.names = {name for name in typed if self.snapshot.known(name, "name")}
         return self.names
 
     def whole(self, leaf: Word | Phrase) -> tantivy.Query:
@@ -288,15 +288,15 @@ class _Matcher:
 
     def joined(self, field: str, word: str) -> tantivy.Query | None:
         """Cards with a word that was typed in parts, if there are any: cut mix, drop-out."""
-        stem = text.stem(word.casefold())
-        if not self.searcher.doc_freq("anywhere", stem):
+        if len(word) > LONGEST_JOINED or not self.known(word.casefold()):
             return None
+        stem = text.stem(word.casefold())
         self.mark(field, Step(word.casefold(), frozenset({stem})))
         return _term(field, stem)
 
     def split(self, field: str, forms: _Forms) -> tantivy.Query | None:
         """Cards with the two words that an unknown one consists of, if there are any: labelsmoothing."""
-        if not self.trusted or len(forms.stems) > 1 or self.searcher.doc_freq("anywhere", forms.stem):
+        if not self.trusted or len(forms.stems) > 1 or self.snapshot.known(forms.stem):
             return None
         halves = [[forms.token[:i], forms.token[i:]] for i in range(3, len(forms.token) - 2)]
         best = max(halves, key=lambda row: min(self.known(word) for word in row), default=None)
@@ -309,7 +309,7 @@ class _Matcher:
         """What a word may stand for: itself; unfinished, what it begins; mistyped, what may be meant."""
         stem = text.stem(token)
         endings = [word for word, _ in self.searcher.terms_with_prefix("word", token)] if unfinished else []
-        known = self.searcher.doc_freq("anywhere", stem)
+        known = self.snapshot.known(stem)
         begins = self.trusted < math.inf and any(word != token for word in endings)
         suspect = known < self.trusted and not begins
         meant = self.meant(token, stem, known) if suspect else {}
@@ -335,7 +335,7 @@ class _Matcher:
 
     def known(self, word: str) -> int:
         """How many cards have the word in some form."""
-        return self.searcher.doc_freq("anywhere", text.stem(word))
+        return self.snapshot.known(text.stem(word))
 
     def mark(self, field: str, *steps: Step) -> None:
         self.marks.append(Mark(field, steps))
