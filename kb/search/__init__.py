@@ -5,7 +5,7 @@ is searched, `index` keeps the cards in the engine, `matching` asks it, `typos` 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -86,32 +86,28 @@ def search(
     """
     asked = parse(query) if isinstance(query, str) else query
     snapshot = _snapshot(library)
-    notices = list(asked.notices)
-    if snapshot.missing:
-        notices.append(f"Another process is updating the index; {snapshot.missing:,} cards are not in it yet.")
 
-    def ask(share: float, trusted: float) -> tuple[Plan, int, list[tuple[str, str, float]]]:
+    def ask(share: float, trusted: float) -> tuple[Plan, SearchResult]:
         made = plan(asked, snapshot, verdicts or {}, share=share, trusted=trusted)
-        return made, *_ask(snapshot, made, asked.sort, limit, offset)
+        return made, _ask(snapshot, made, asked.sort, max(limit, 1), offset)
 
     words = count_words(asked)
     share = MOST if words >= QUESTION and asked.sort == "relevance" else 1.0
-    made, total, found = ask(share, TRUSTED)
-    if total < FEW and words > 1:
-        made, total, found = ask(share, math.inf)
-    if not total and words:
-        made, total, found = ask(SOME, TRUSTED)
+    made, result = ask(share, TRUSTED)
+    if words > 1 and _count(result) < FEW:
+        made, result = ask(share, math.inf)
+    if words and not _count(result):
+        made, result = ask(SOME, TRUSTED)
+    total = _count(result)
     exact = _count(snapshot.searcher.search(made.exact, 1)) if made.exact and total else total
-    if made.partial and exact < total:
-        told = "No card has" if not exact else "One card has" if exact == 1 else f"{exact:,} cards have"
-        notices.append(f"{told} all of these words; those that have some of them follow.")
-    suggestion = str(corrected(asked, made.corrections)) if made.corrections and total and not exact else None
-
-    def why(slug: str) -> tuple[Why, ...]:
-        return explain(library[slug], made.marks, made.names, library.topic_names)
-
-    hits = tuple(Hit(slug, title, score, why) for slug, title, score in found)
-    return Results(asked, hits, total, tuple(notices), suggestion, lambda: _facets(snapshot, made))
+    return Results(
+        query=asked,
+        hits=_hits(library, snapshot, made, result) if limit else (),
+        total=total,
+        notices=(*asked.notices, *_notices(snapshot, made, total, exact)),
+        suggestion=str(corrected(asked, made.corrections)) if made.corrections and total and not exact else None,
+        _count=lambda: _facets(snapshot, made),
+    )
 
 
 def prepare(library: Library, progress: Progress | None = None) -> None:
@@ -134,22 +130,32 @@ def _index(folders: tuple[Path, ...], _cache: Path) -> LibraryIndex:
     return LibraryIndex(folders)
 
 
-def _ask(
-    snapshot: Snapshot, made: Plan, sort: str, limit: int, offset: int
-) -> tuple[int, list[tuple[str, str, float]]]:
-    """How many cards answer, and (slug, title, score) of those from `offset` on."""
-    searcher = snapshot.searcher
-    most = max(limit, 1)
+def _ask(snapshot: Snapshot, made: Plan, sort: str, limit: int, offset: int) -> SearchResult:
     if sort == "relevance" and made.marks:
-        result = searcher.search(made.engine, most, offset=offset)
-        scores = [score - EXACT if score > EXACT / 2 and made.exact else score for score, _ in result.hits]
-    else:
-        by = "-added" if sort == "relevance" else sort
-        result = searcher.search(made.engine, most, offset=offset, order_by_field=f"order_{by}", order=Order.Asc)
-        scores = [0.0] * len(result.hits)
-    addresses: list[DocAddress] = [address for _, address in result.hits][:limit]
-    found = [(document["slug"][0], document["heading"][0]) for document in map(searcher.doc, addresses)]
-    return _count(result), [(slug, title, score) for (slug, title), score in zip(found, scores, strict=False)]
+        return snapshot.searcher.search(made.engine, limit, offset=offset)
+    by = "-added" if sort == "relevance" else sort
+    return snapshot.searcher.search(made.engine, limit, offset=offset, order_by_field=f"order_{by}", order=Order.Asc)
+
+
+def _hits(library: Library, snapshot: Snapshot, made: Plan, result: SearchResult) -> tuple[Hit, ...]:
+    def why(slug: str) -> tuple[Why, ...]:
+        return explain(library[slug], made.marks, made.names, library.topic_names)
+
+    def hit(key: object, address: DocAddress) -> Hit:
+        document = snapshot.searcher.doc(address)
+        score = key if isinstance(key, float) else 0.0
+        score = score - EXACT if made.exact and score > EXACT else score
+        return Hit(document["slug"][0], document["heading"][0], score, why)
+
+    return tuple(hit(key, address) for key, address in result.hits)
+
+
+def _notices(snapshot: Snapshot, made: Plan, total: int, exact: int) -> Iterator[str]:
+    if snapshot.missing:
+        yield f"Another process is updating the index; {snapshot.missing:,} cards are not in it yet."
+    if made.partial and exact < total:
+        told = "No card has" if not exact else "One card has" if exact == 1 else f"{exact:,} cards have"
+        yield f"{told} all of these words; those that have some of them follow."
 
 
 def _count(result: SearchResult) -> int:

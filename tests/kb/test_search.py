@@ -1,5 +1,6 @@
 """Search over small libraries in a temporary folder; what a reader types, and the cards that answer."""
 
+import json
 import os
 import random
 import signal
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 import tantivy
+from click.testing import CliRunner
 from hypothesis import given, settings
 
+from kb.cli import main
 from kb.library import Library
+from kb.query import parse
 from kb.search import _index, index, prepare, search
 from tests.kb.test_query import TEXTS
 
@@ -384,6 +388,16 @@ def test_a_snippet_is_a_short_piece_of_the_section_itself(tmp_path):
     assert marked(why) == ["flooding", "afloat"]
     assert text.strip("… ") in body
     assert len(text) < 200
+
+
+@pytest.mark.parametrize("query", ["loss", "gumble", "知識", "year:2020 sort:title", "contrast OR (hinton -x", ""])
+def test_text_its_value_and_the_command_line_give_the_same_hits(library, query):
+    slugs = found(library, query, limit=10)
+    assert found(library, parse(query), limit=10) == slugs
+    assert found(library, str(parse(query)), limit=10) == slugs
+    notes = {"KB_NOTES": str(library.folders[0])}
+    printed = CliRunner(env=notes).invoke(main, ["search", query, "--json"]).stdout
+    assert [hit["slug"] for hit in json.loads(printed)] == slugs
 
 
 @settings(max_examples=100, deadline=None)
