@@ -56,7 +56,7 @@ PRESETS = {
 }
 
 LOOK_FOR = (
-    "Six numbers make a whole network: the line is cut into a few stages, each wₘ times as wide as the last.",
+    "Six numbers make a whole network: the line is cut into a few stages, each about wₘ times as wide as the last.",
     "One lucky network says little of a space; the whole curve of its errors does.",
     "The higher curve is the better space: more of its networks stay below any given error.",
 )
@@ -72,7 +72,6 @@ class Result:
 class View:
     sampled: Result
     line: Tensor  # (d,) u
-    widths: Tensor  # (d,) width of each block before groups are heeded
     stages: tuple[tuple[int, int], ...]  # (width, number of blocks) of each stage
     at: Tensor  # (E,) errors
     curves: Tensor  # (2, E) share of each space's networks with a smaller error
@@ -173,7 +172,6 @@ def examine(p: Params, r: Result) -> View:
     return View(
         sampled=r,
         line=line(p.depth, p.first, p.slope),
-        widths=widths,
         stages=stages(widths, int(p.group)),
         at=at,
         curves=torch.stack([distribution(errors, at) for errors in r.errors]) if r.errors.numel() else none,
@@ -194,7 +192,7 @@ def readings(p: Params, r: View) -> dict[str, str | float]:
 
 def figure(p: Params, r: View) -> dict[str, go.Figure]:
     return {
-        "The line, and the stages it is cut into: each step is a constant factor, so wide stages come late.": _widths(
+        "The line, and the stages it is cut into: each step multiplies the width by about wₘ or a power of it.": _widths(
             r
         ),
         "Share of each space's networks with an error below e: the higher curve is the better space.": _curves(r),
