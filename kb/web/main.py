@@ -10,7 +10,7 @@ ICON = Path(__file__).with_name("icon.svg")
 
 st.set_page_config(page_title="Paper notes that run", page_icon=str(ICON), layout="wide")
 shell.lay_out()
-PROBLEMS = shell.problems()
+LIBRARY, PROBLEMS = shell.library(), shell.problems()
 PAGES = [
     st.Page("views/library.py", title="Library", icon=":material/menu_book:", default=True),
     st.Page("views/demos.py", title="Demos", icon=":material/science:", url_path="demos"),
@@ -26,3 +26,4 @@ PAGES = [
     st.Page("views/demo.py", title="Demo", url_path="demo", visibility="hidden"),
 ]
 st.navigation(PAGES, position="top").run()
+shell.follow_edits(LIBRARY)

@@ -42,11 +42,9 @@ def _problems(library: Library, demos: tuple[object, ...]) -> tuple[Problem, ...
 
 
 def lay_out() -> None:
-    """The style, and a page that follows edits to the cards' files."""
+    """The style, the theme's variables, and the reader's language."""
     st.html(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
     _in_browser()(key="theme", data={"set": False, "language": st.session_state.get("language", "")}, height=1)
-    st.session_state["snapshot"] = library()
-    _follow_edits()
 
 
 @st.cache_resource
@@ -92,8 +90,12 @@ def _readers_language() -> str:
 
 
 @st.fragment(run_every=CHECK_FOR_EDITS)
-def _follow_edits() -> None:
-    if library() is not st.session_state["snapshot"]:
+def follow_edits(shown: Library) -> None:
+    """Draws the page again when the library is no longer the one shown.
+
+    Called last: a timer that fires before Streamlit knows which page this is would leave the page empty.
+    """
+    if library() is not shown:
         st.rerun()
 
 
