@@ -300,7 +300,7 @@ def quantized_lines_err_less() -> Evidence:
     return at_least(
         (lead[:, FREE] - lead[:, REGULAR]).mean(),
         0.0,
-        why="defaults, mean over seeds 0 to 2; perceptrons on digits are far from the paper's setting, and the quantized "
-        "space draws networks of one layer more often, so not the order of widths alone is compared",
+        why="defaults, mean over seeds 0 to 2; perceptrons on digits are far from the paper's setting, and the "
+        "quantized space draws networks of one layer more often, so not the order of widths alone is compared",
         quantity="median error of free widths minus that of quantized lines",
     )
