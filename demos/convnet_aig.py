@@ -43,7 +43,7 @@ class Params(Knobs):
     weight: Annotated[float, Range(0, 10, step=0.1, doc="λ, weight of the target")] = 2.0
     tau: Annotated[float, Range(0.1, 10, log=True, doc="temperature τ of the gradient")] = 1.0
     blocks: Annotated[int, Range(1, 12, doc="residual blocks")] = 8
-    updates: Annotated[int, Range(40, 1_500, doc="updates of the network")] = 300
+    updates: Annotated[int, Range(40, 1_000, doc="updates of the network")] = 300
     seed: Seed = 0
 
 
@@ -76,7 +76,7 @@ class Result:
 def gate(logit: Tensor, noise: Tensor, tau: float) -> Tensor:
     """Open (1) or shut (0), (...), of logits beta_1 - beta_0 and noise g_1 - g_0 (...); its gradient is the sigmoid's.
 
-    Straight-through Gumbel-Softmax for two classes (Sec. 3.2).
+    Straight-through Gumbel-Softmax for two classes (Sec. 3).
     """
     soft = ((logit + noise) / tau).sigmoid()
     return (logit + noise > 0).to(soft.dtype) + (soft - soft.detach())
@@ -290,7 +290,7 @@ def skipping_saves_without_change(p: Params) -> Evidence:
     )
 
 
-@law("A gate is open with probability σ(β₁ − β₀).", source="Veit, Sec. 3.2; Jang et al. 2017")
+@law("A gate is open with probability σ(β₁ − β₀).", source="Veit, Sec. 3; Jang et al. 2017")
 def gates_open_by_their_probability(p: Params) -> Evidence:
     generator = torch.Generator().manual_seed(p.seed)
     logits = 3 * torch.randn(20, 1, dtype=torch.float64, generator=generator)
@@ -305,7 +305,7 @@ def gates_open_by_their_probability(p: Params) -> Evidence:
     )
 
 
-@law("A gate passes 0 or 1 forward, and backward the slope of the sigmoid at τ.", source="Veit, Sec. 3.2")
+@law("A gate passes 0 or 1 forward, and backward the slope of the sigmoid at τ.", source="Veit, Sec. 3")
 def gate_is_straight_through(p: Params) -> Evidence:
     generator = torch.Generator().manual_seed(p.seed)
     logit = torch.randn(50, dtype=torch.float64, generator=generator).requires_grad_()
@@ -353,7 +353,7 @@ def rate_meets_its_target() -> Evidence:
     )
 
 
-@finding("Classes run different blocks: some block serves one class and skips another.", source="Veit, Sec. 4.3")
+@finding("Classes run different blocks: some block serves one class and skips another.", source="Veit, Sec. 4")
 def classes_get_different_graphs() -> Evidence:
     spread = [float((r.by_class.amax(0) - r.by_class.amin(0)).max()) for r in _trained()]
     return more_than(

@@ -1,7 +1,7 @@
 r"""Web data memory module: regions are weighted by how typical and how telling their cluster is.
 
 Tu, Niu, Chen, Cheng and Zhang, "Learning from Web Data with Self-Organizing Memory Module", CVPR 2020,
-arXiv:1906.12028, Sec. 3. The two scores are counted here, which is a choice of this demo: the paper learns them.
+arXiv:1906.12028. The two scores are counted here, which is a choice of this demo: the paper learns them.
 
     z(x) = \arg\max_l\,\cos(f(x), k_l) \qquad d_{lc} = \frac{n_{lc}}{\sum_{c'} n_{lc'}} \qquad
     r_{lc} = \frac{n_{lc}}{\max_{l'} n_{l'c}} \qquad
@@ -329,7 +329,7 @@ def equal_weights_give_the_mean(p: Params) -> Evidence:
     )
 
 
-@law("Only the direction of a feature decides on its slot, not its length.", source="Tu et al., Sec. 3")
+@law("Only the direction of a feature decides on its slot, not its length.", source="Tu et al. 2020")
 def lookup_ignores_length(p: Params) -> Evidence:
     features, _, keys = _drawn(p)
     longer = keys * 2.0 ** (torch.arange(len(keys)) % 5)[:, None]
@@ -377,7 +377,7 @@ def _last(seed: int, **changed: float | str) -> Result:
     return last
 
 
-@finding("Right digits weigh more than twice what wrong ones do, and than backgrounds.", source="Tu et al., Sec. 4")
+@finding("Right digits weigh more than twice what wrong ones do, and than backgrounds.", source="Tu et al. 2020")
 def right_regions_weigh_more() -> Evidence:
     kinds = torch.stack([_last(seed).by_kind[-1] for seed in range(3)])
     return more_than(
@@ -399,7 +399,7 @@ def the_majority_wins() -> Evidence:
     )
 
 
-@report("Weighted bags give the better classifier.", source="Tu et al., Sec. 4")
+@report("Weighted bags give the better classifier.", source="Tu et al. 2020")
 def weighted_bags_classify_better() -> Evidence:
     accuracy = torch.stack([_last(seed).accuracy[-1] for seed in range(3)]).mean(0)
     return more_than(
