@@ -7,6 +7,10 @@
     quant*                    any ending           links-to:mixup       cards that name another as related
     (a OR b) c                groups               sort:-year           newest first
 
+Words are looked for in `TEXT_FIELDS`; `topic:`, `demo:`, `links-to:` and the fields in `CHOICES` hold whole values, and
+`year:` and `added:` (days, months or years) take ranges. `SYNONYMS` are other names of fields; what they may be sorted
+by stands in `SORTS`.
+
 Reading never fails: what is not understood is searched as words, and `Query.notices` says so. The last word may be
 unfinished, so it is also read as the beginning of one, unless it stands in quotes.
 """

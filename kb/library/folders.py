@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from kb.card import Problem
@@ -38,17 +39,18 @@ def _scan_folder(folder: str, found: Found, seen: set[tuple[int, int]]) -> None:
             return
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
+            entries = sorted(listing, key=attrgetter("name"))
     except OSError as error:
         found.problems.append(unreadable(folder, error))
         return
     for entry in entries:
+        name = entry.name
         try:
-            if entry.name == SETTINGS:
+            if name == SETTINGS:
                 found.settings[entry.path] = stamp(entry)
-            elif entry.name.startswith(("_", ".")):
+            elif name.startswith(("_", ".")):
                 continue
-            elif entry.name.endswith((".yaml", ".yml")) and not entry.is_dir():
+            elif name.endswith((".yaml", ".yml")) and not entry.is_dir():
                 found.cards[entry.path] = stamp(entry)
             elif entry.is_dir():
                 _scan_folder(entry.path, found, seen)

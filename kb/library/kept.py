@@ -50,7 +50,7 @@ class Kept(NamedTuple):
 
     def is_current(self, stamp: Stamp, topics: Mapping[str, str]) -> bool:
         """Whether the file is still the same and would be read in the same way."""
-        return self[2:5] == stamp and self.topics == _names(topics)
+        return self[2:5] == stamp and self[5] == ("" if topics is TOPICS else _names(topics))
 
 
 class Readings:

@@ -23,8 +23,6 @@ from kb.search.why import Why, explain
 __all__ = ["Hit", "Results", "Why", "prepare", "search"]
 
 FACET_VALUES = 1_000
-
-
 FEW = 3  # answers; with fewer, any of the words may have been a typo
 QUESTION = 4  # words; with so many, cards that have `MOST` of them follow those that have all
 MOST = 0.6
@@ -152,7 +150,7 @@ def _hits(library: Library, snapshot: Snapshot, made: Plan, result: SearchResult
 
 def _notices(snapshot: Snapshot, made: Plan, total: int, exact: int) -> Iterator[str]:
     if snapshot.missing:
-        yield f"Another process is updating the index; {snapshot.missing:,} cards are not in it yet."
+        yield f"The index is being updated; {snapshot.missing:,} cards are not in it yet."
     if made.partial and exact < total:
         told = "No card has" if not exact else "One card has" if exact == 1 else f"{exact:,} cards have"
         yield f"{told} all of these words; those that have some of them follow."

@@ -56,7 +56,7 @@ ORDERS: Final = ("title", "year", "-year", "added", "-added")
 BEGINNING: Final = 4  # letters; words are also indexed by their beginnings up to this length
 
 BATCH: Final = 50_000  # cards in one commit; more commits would leave more segments to search
-PATIENCE: Final = 2.0  # seconds to wait for another process that is writing
+PATIENCE: Final = 2.0  # seconds to wait for another process or thread that is writing
 _HEAP = 256_000_000  # bytes, used only as far as needed
 
 
@@ -271,7 +271,8 @@ class LibraryIndex:
             writer.delete_documents_by_term("file", file)
         for done, (version, slug) in enumerate(new.items(), start=1):
             writer.delete_documents_by_term("file", _file(version))
-            writer.add_document(document(library[slug], version, library.topic_names))
+            if card := library.cards.get(slug):
+                writer.add_document(document(card, version, library.topic_names))
             if done % BATCH == 0:
                 writer.commit()
             if progress:
@@ -327,7 +328,7 @@ def _open(folders: tuple[Path, ...] | None) -> tuple[tantivy.Index, _Mark]:
         try:
             sources = (Path(source) for source in (__file__, text.__file__))
             place = derived_folder("search", folders, sources, metadata.version("tantivy"), *SECTIONS)
-            index, mark = _readable(place), place / "of"
+            index, mark = _readable(place), place / "fingerprint"
         except (ValueError, OSError) as error:
             logging.getLogger(__name__).warning("The search index is kept in memory: %s", error)
     index = index or tantivy.Index(SCHEMA)

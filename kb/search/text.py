@@ -37,7 +37,7 @@ _HAN = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020
 CHINESE: Final = re.compile(f"[{_HAN}]+")
 TOKEN: Final = re.compile(f"[{_HAN}]+|[^\\W_{_HAN}]+")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
-_SMALL_WORDS = re.compile("为什么|什么|怎么样|怎么|如何|哪些|哪个|是否|可以|以及|或者|[的了吗呢是和与在把被用]")
+_SMALL_WORDS = re.compile("为什么|什么|怎么样|怎么|如何|哪些|哪个|是否|可以|以及|或者|[的了吗呢是和与]")
 _POSSESSIVE = re.compile(r"(?<=\w)['’]s\b", re.IGNORECASE)
 
 
