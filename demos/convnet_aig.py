@@ -33,7 +33,7 @@ from demos.kit.training import Descent, batches, build, frame_steps, one_thread,
 TOPIC = "architecture"
 WIDTH, INSIDE, GATE = 24, 24, 16
 BATCH, RATE, FRAMES = 64, 0.03, 12
-SHIFTS = torch.cat([torch.linspace(-6, 6, 9), torch.tensor([-1e6, 1e6])]).sort().values
+SHIFTS = torch.cat([torch.linspace(-2, 2, 9), torch.tensor([-1e6, 1e6])]).sort().values
 EXAMPLES = 5
 
 
@@ -236,7 +236,7 @@ def _cost(r: Result) -> go.Figure:
     looks = (("own gates", style.BLUE, "solid"), ("another image's", style.ORANGE, "dash"))
     for curve, (name, color, dash) in zip(r.swept, looks, strict=True):
         line = {"color": color, "dash": dash, "width": 2.5}
-        fig.add_scatter(x=r.executed.numpy(), y=curve.numpy(), mode="lines", name=name, line=line)
+        fig.add_scatter(x=r.executed.numpy(), y=curve.numpy(), mode="lines+markers", name=name, line=line)
     middle = len(SHIFTS) // 2
     fig.add_scatter(
         x=[float(r.executed[middle])] * 2,
