@@ -1,10 +1,12 @@
 """The cards of some folders at one moment."""
 
+import gc
 import hashlib
 import marshal
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -66,8 +68,9 @@ class Library:
                     "give the folder that holds the notes, or create it.",
                 )
         memory = _Memory(Readings(paths))
-        known = memory.readings.known()
-        library = cls._snapshot(paths, scan(paths), known, memory, progress)
+        with _collector_paused():
+            known, found = memory.readings.known(), scan(paths)
+        library = cls._snapshot(paths, found, known, memory, progress)
         if known != library._by_path:
             memory.readings.forget_all_but(library._by_path.values())
         return library
@@ -272,6 +275,18 @@ class _Lazy(Mapping[str, _Value], Generic[_Known, _Value]):
 
     def __len__(self) -> int:
         return len(self._known)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Spares the garbage collector the many small values of a large library, none of them garbage."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _usual_folders() -> list[str | Path]:
