@@ -67,14 +67,14 @@ def cli_page() -> str:
     return "\n".join([NOTE, "# The command line\n", *_helps(main, "kb")])
 
 
-def _helps(command: click.Command, name: str) -> Iterator[str]:
-    context = click.Context(command, info_name=name, max_content_width=100, terminal_width=100)
-    yield f"## {name}\n\n```text\n{command.get_help(context)}\n```\n"
-    if isinstance(command, click.Group) and name == "kb":
+def _helps(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[str]:
+    context = click.Context(command, parent, info_name=name, max_content_width=100, terminal_width=100)
+    yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group) and parent is None:
         for child in command.list_commands(context):
             subcommand = command.get_command(context, child)
             if subcommand is not None:
-                yield from _helps(subcommand, f"{name} {child}")
+                yield from _helps(subcommand, child, context)
 
 
 def _cell(text: str) -> str:
