@@ -68,7 +68,7 @@ def cli_page() -> str:
 
 
 def _helps(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[str]:
-    context = click.Context(command, parent, info_name=name, max_content_width=100, terminal_width=100)
+    context = click.Context(command, parent, info_name=name, terminal_width=100, **command.context_settings)
     yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group) and parent is None:
         for child in command.list_commands(context):
