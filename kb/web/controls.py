@@ -92,22 +92,24 @@ def label(name: str, knob: kit.Knob) -> str:
 
 def _widget(demo: kit.Demo, name: str, knob: kit.Knob) -> Any:
     key, title = _key(demo, name), label(name, knob)
+    # The value is given twice: by the session for Python, and here for the browser, whose timer may report a widget
+    # before it has taken over what the session says.
+    value = st.session_state[key]
     match knob:
         case kit.SeedRange():
             return _seed(key, title, knob)
         case kit.Range(log=True):
-            return st.select_slider(title, st.session_state[f"{key}.stops"], key=key, format_func=_short)
+            return st.select_slider(title, st.session_state[f"{key}.stops"], value, key=key, format_func=_short)
         case kit.Range():
             return _slider(key, title, knob)
         case kit.Choice(options=options):
-            say = _words
             if len(options) <= FEW_OPTIONS:
-                return st.radio(title, options, key=key, format_func=say, horizontal=True)
-            return st.selectbox(title, options, key=key, format_func=say)
+                return st.radio(title, options, options.index(value), key=key, format_func=_words, horizontal=True)
+            return st.selectbox(title, options, options.index(value), key=key, format_func=_words)
         case kit.Toggle():
-            return st.toggle(title, key=key)
+            return st.toggle(title, value, key=key)
         case _:
-            text = st.text_input(title, key=key, help=f"Takes {knob.takes()}.")
+            text = st.text_input(title, value, key=key, help=f"Takes {knob.takes()}.")
             return kit.read_value(name, knob, text)
 
 
@@ -119,9 +121,9 @@ def _slider(key: str, title: str, knob: kit.Range) -> Any:
     value = st.session_state[key]
     low, high = min(knob.span[0], value), max(knob.span[1], value)
     if knob.integer:
-        return st.slider(title, int(low), int(high), key=key, step=int(knob.step or 1))
+        return st.slider(title, int(low), int(high), value, key=key, step=int(knob.step or 1))
     step = knob.step or 10 ** math.floor(math.log10((high - low) / LINEAR_STEPS * 2))
-    return st.slider(title, float(low), float(high), key=key, step=float(step), format="%g")
+    return st.slider(title, float(low), float(high), value, key=key, step=float(step), format="%g")
 
 
 def _seed(key: str, title: str, knob: kit.Range) -> Any:
@@ -131,7 +133,7 @@ def _seed(key: str, title: str, knob: kit.Range) -> Any:
             "New", key=f"{key}.new", help="Draw a new seed", icon=":material/casino:", on_click=_new_seed, args=(key,)
         )
     with left:
-        return st.number_input(title, int(knob.low), int(knob.high), key=key, step=1)
+        return st.number_input(title, int(knob.low), int(knob.high), st.session_state[key], key=key, step=1)
 
 
 def _new_seed(key: str) -> None:

@@ -138,6 +138,8 @@ def test_a_training_streams_its_frames_without_trouble(page, server, slug):
     )
     page.wait_for_function(enough, timeout=60_000)
     page.wait_for_timeout(500)
+    # Knobs at their defaults leave no trace in the address: no timer has reported one that was not set yet.
+    expect(page).to_have_url(f"{server.url}/demo?id={slug}")
     assert not page.trouble
 
 
