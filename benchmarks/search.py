@@ -5,7 +5,8 @@
 Cards are generated from the words of the shipped cards (their frequencies kept, one card in four partly Chinese), each
 with two coined words, so that the vocabulary grows with the library as a real one's does (Heaps' law). Every kind of
 query is asked in many different forms, each once, after a warm-up with others; p50 and p95 are over those. The bare
-engine is given the query that a person would write for it by hand, and fetches the same stored fields.
+engine is given the query that a person would write for it by hand, and fetches the same stored fields. Single words are
+asked in quotes, as the word itself, and while typing, when they may also be the beginning of another.
 """
 
 import argparse
@@ -21,8 +22,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
+
+from tantivy import FieldType, Occur, Query
+
+from kb.card import TOPICS
+from kb.library import SHIPPED, Library
+from kb.search import prepare, search, text
+from kb.search.index import FACETS, PLACES, SCHEMA, LibraryIndex, Snapshot, texts
+from kb.search.text import stem
 
 SIZES = (1_000, 10_000, 100_000)
 ASKED = 200  # queries of each kind
@@ -46,15 +56,18 @@ class Words:
 
     def coined(self, rng: random.Random) -> str:
         """A word that few cards have: the beginning of one word and the end of another."""
-        first, second = rng.choice(self.english), rng.choice(self.english)
-        return first[: len(first) // 2 + 1] + second[len(second) // 2 :]
+        while True:
+            first, second = rng.choice(self.english), rng.choice(self.english)
+            word = first[: len(first) // 2 + 1] + second[len(second) // 2 :]
+            if stem(word) not in self.stems:
+                return word
+
+    @cached_property
+    def stems(self) -> frozenset[str]:
+        return frozenset(map(stem, self.english))
 
 
 def shipped_words() -> Words:
-    from kb.library import SHIPPED, Library
-    from kb.search import text
-    from kb.search.index import PLACES, texts
-
     library = Library.open(SHIPPED)
     english: Counter[str] = Counter()
     chinese: Counter[str] = Counter()
@@ -73,8 +86,6 @@ def shipped_words() -> Words:
 
 def write_library(folder: Path, size: int, words: Words) -> None:
     """`size` cards of about 1.5 kB, a thousand to a folder."""
-    from kb.card import TOPICS
-
     rng = random.Random(SEED)
     folder.mkdir(parents=True)
     for i in range(size):
@@ -104,26 +115,24 @@ class Kind:
     bare: Callable[[str], object]
 
 
-def kinds(words: Words, snapshot: object) -> Iterator[Kind]:
-    from tantivy import FieldType, Occur, Query
-
-    from kb.search import text
-    from kb.search.index import FACETS, SCHEMA, Snapshot
-
-    assert isinstance(snapshot, Snapshot)
+def kinds(words: Words, snapshot: Snapshot) -> Iterator[Kind]:
     searcher, rng = snapshot.searcher, random.Random(SEED + 1)
 
     def fetch(query: Query) -> object:
         return [searcher.doc(address).to_dict() for _, address in searcher.search(query, 20).hits]
 
     def term(word: str, field: str = "anywhere") -> Query:
-        return Query.term_query(SCHEMA, field, text.stem(word))
+        return Query.term_query(SCHEMA, field, stem(word))
 
     def terms(typed: str) -> object:
         return fetch(Query.boolean_query([(Occur.Must, term(word)) for word in typed.split()]))
 
+    def begun(typed: str) -> object:
+        begins = Query.regex_query(SCHEMA, "word", f"{typed}.*")
+        return fetch(Query.boolean_query([(Occur.Should, term(typed)), (Occur.Should, begins)]))
+
     def phrase(typed: str) -> object:
-        return fetch(Query.phrase_query(SCHEMA, "anywhere", [text.stem(word) for word in typed.strip('"').split()]))
+        return fetch(Query.phrase_query(SCHEMA, "anywhere", [stem(word) for word in typed.strip('"').split()]))
 
     def narrowed(typed: str) -> object:
         query = Query.boolean_query(
@@ -140,8 +149,10 @@ def kinds(words: Words, snapshot: object) -> Iterator[Kind]:
     common = [word for word in long if by_count[word] > searcher.num_docs // 100][:ASKED]
     rare = sampled([word for word in long if 3 <= by_count[word] <= 50], rng)
     mistyped = [swapped(word, rng) for word in sampled(common, rng, 50)]
-    yield Kind("rare word", rare, lambda typed: fetch(term(typed)))
-    yield Kind("common word", common, lambda typed: fetch(term(typed)))
+    yield Kind("rare word", [f'"{word}"' for word in rare], lambda typed: fetch(term(typed.strip('"'))))
+    yield Kind("common word", [f'"{word}"' for word in common], lambda typed: fetch(term(typed.strip('"'))))
+    yield Kind("rare, typing", rare, begun)
+    yield Kind("common, typing", common, begun)
     yield Kind("three words", [" ".join(rng.sample(common[:60], 3)) for _ in range(ASKED)], terms)
     yield Kind("phrase", [f'"{" ".join(rng.sample(common[:20], 2))}"' for _ in range(ASKED)], phrase)
     yield Kind(
@@ -199,9 +210,6 @@ def cold_open(notes: Path) -> float:
 
 
 def measure(size: int, root: Path, words: Words) -> None:
-    from kb.library import Library
-    from kb.search import _index, prepare, search
-
     notes = root / f"notes_{size}"
     if not notes.exists():
         write_library(notes, size, words)
@@ -211,8 +219,7 @@ def measure(size: int, root: Path, words: Words) -> None:
     start = time.perf_counter()
     prepare(library)
     build = time.perf_counter() - start
-    index = _index(library.folders, Path(os.environ["KB_CACHE"]))
-    snapshot = index.snapshot(library)
+    snapshot = LibraryIndex(library.folders).snapshot(library)
     print(f"\n{size:,} cards")
     print(f"  files read in {read:.2f} s; index built in {build:.2f} s ({size / build:,.0f} cards/s)")
     index_size, cards_size = (bytes_in(Path(os.environ["KB_CACHE"]) / kind) / size for kind in ("search", "cards"))

@@ -232,6 +232,7 @@ class LibraryIndex:
     def __init__(self, folders: tuple[Path, ...]) -> None:
         self._lock = threading.Lock()
         self._index, self._mark = _open(folders)
+        self._library: Library | None = None  # the one that this process last knew the index to be of
 
     def snapshot(self, library: Library, progress: Progress | None = None) -> Snapshot:
         """The index, brought up to date with `library`; as it is, when others take long to write into it."""
@@ -257,14 +258,19 @@ class LibraryIndex:
             if writer is None:
                 return self._as_it_is(library)
             self._write(writer, library, progress)
+        self._library = library
         self._index.reload()
         return Snapshot(self._index.searcher(), 0)
 
     def _write(self, writer: tantivy.IndexWriter, library: Library, progress: Progress | None) -> None:
         """Makes the index that of `library`, and marks it so; a kill on the way leaves an index without a mark."""
+        marked = self._mark.read()
         self._mark.write("")
-        self._index.reload()
-        held = _held(self._index)
+        if self._library and self._library.fingerprint == marked:
+            held = set(self._library.versions.values())
+        else:
+            self._index.reload()
+            held = _held(self._index)
         new = {version: slug for slug, version in library.versions.items() if version not in held}
         gone = held.difference(library.versions.values())
         for file in {_file(version) for version in gone} - {_file(version) for version in new}:
