@@ -23,8 +23,13 @@ _OPERATORS: Final = (
     "argmin", "sup", "inf", "lim", "det",
 )
 # fmt: on
-SIGNS: Final = {"∑": "sum", "∏": "product", "∫": "integral", "√": "sqrt", "∇": "nabla", "∂": "partial", "∞": "infinity"}
-# The commands that a person would search for by a word, and the word; every other command lays out.
+# Signs that a person would search for by a word, and the word.
+SIGNS: Final[Mapping[str, str]] = {
+    unicodedata.lookup(f"GREEK {size} LETTER {name.replace('lambda', 'lamda')}"): name
+    for name in GREEK
+    for size in ("SMALL", "CAPITAL")
+} | {"∑": "sum", "∏": "product", "∫": "integral", "√": "sqrt", "∇": "nabla", "∂": "partial", "∞": "infinity"}
+# The same for LaTeX commands; every other command lays out.
 COMMANDS: Final[Mapping[str, str]] = (
     {name: name for name in GREEK}
     | {f"var{name}": name for name in GREEK}
@@ -52,9 +57,6 @@ class _Folded(dict[int, str]):
 def _fold_character(character: str) -> str:
     if character in SIGNS:
         return f" {SIGNS[character]} "
-    name = unicodedata.name(character, "").replace("LAMDA", "LAMBDA")
-    if found := re.match(r"GREEK (?:SMALL|CAPITAL) LETTER (?:FINAL )?(\w+)", name):
-        return f" {found[1].lower()} " if found[1].lower() in GREEK else character
     if CHINESE.fullmatch(character):
         return _to_simplified().convert(unicodedata.normalize("NFKC", character))  # type: ignore[attr-defined, no-any-return]
     plain = unicodedata.normalize("NFKC", character).casefold()

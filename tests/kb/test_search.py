@@ -13,11 +13,13 @@ import pytest
 import tantivy
 from click.testing import CliRunner
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kb.cli import main
 from kb.library import Library
 from kb.query import parse
 from kb.search import _index, index, prepare, search
+from kb.search.typos import Vocabulary
 from tests.kb.test_query import TEXTS
 
 CARDS = {
@@ -67,6 +69,7 @@ CARDS = {
         related: [{card: moco}]
         claims: [{says: Classes cluster.}]
         Methodology: The loss pulls views of one class together.
+        Exps: A weight λ of one half.
         """,
     "label_smoothing": """
         title: Label smoothing
@@ -127,9 +130,10 @@ def found(library: Library, query: str, **how) -> list[str]:
         ("label-smoothing", {"label_smoothing"}),
         ("repar*", {"gumbel_softmax"}),
         ("(gumbel OR hinton) temperature", {"gumbel_softmax"}),
-        ("\\lambda", {"gumbel_softmax"}),
-        ("lambda", {"gumbel_softmax"}),
-        ("λ", {"gumbel_softmax"}),
+        ("\\lambda", {"gumbel_softmax", "supcon"}),
+        ("lambda", {"gumbel_softmax", "supcon"}),
+        ("λ", {"gumbel_softmax", "supcon"}),
+        ("Λ", {"gumbel_softmax", "supcon"}),
         ("τ", {"gumbel_softmax"}),
         ("\\frac", {"gumbel_softmax", "knowledge_distillation", "moco", "supcon", "label_smoothing"}),
         ("知识", {"knowledge_distillation"}),
@@ -367,6 +371,7 @@ def marked(why) -> list[str]:
         ("蒸餾", "knowledge_distillation", "title_zh", ["蒸馏"]),
         ("MULLER", "knowledge_distillation", "Key", ["Müller"]),
         ("lambda", "gumbel_softmax", "Methodology", ["\\lambda"]),
+        ("lambda", "supcon", "Exps", ["λ"]),
         ("categ", "gumbel_softmax", "title", ["Categorical"]),
         ("straight-through", "gumbel_softmax", "tags", ["straight-through"]),
         ("gumble", "gumbel_softmax", "aliases", ["Gumble"]),
@@ -398,6 +403,45 @@ def test_text_its_value_and_the_command_line_give_the_same_hits(library, query):
     notes = {"KB_NOTES": str(library.folders[0])}
     printed = CliRunner(env=notes).invoke(main, ["search", query, "--json"]).stdout
     assert [hit["slug"] for hit in json.loads(printed)] == slugs
+
+
+HAN = st.text("知识蒸馏对比学", min_size=1, max_size=6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(texts=st.lists(HAN, min_size=1, max_size=8), asked=HAN, quoted=st.booleans())
+def test_chinese_is_found_exactly_where_it_stands(tmp_path_factory, texts, asked, quoted):
+    folder = tmp_path_factory.mktemp("han")
+    write(folder, {f"card_{i}": f"title: Nothing\nKey: word{text}word {text[::-1]}" for i, text in enumerate(texts)})
+    holding = {f"card_{i}" for i, text in enumerate(texts) if asked in text or asked in text[::-1]}
+    answers = search(Library.open(folder), f'"{asked}"' if quoted else asked)
+    if holding or len(asked) < 3:  # else cards with parts of it are shown
+        assert {hit.slug for hit in answers.hits} == holding
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    words=st.lists(st.text("abcλ", min_size=1, max_size=8), max_size=30, unique=True), word=st.text("abcλ", max_size=8)
+)
+def test_neighbors_are_all_words_within_the_edits_allowed(words, word):
+    near = Vocabulary(words).neighbors(word)
+    edits = {other: osa(word, other) for other in words}
+    allowed = {o: n for o, n in edits.items() if len(word) > 2 and 0 < n <= (1 if len(word) <= 5 else 2)}
+    assert near.items() <= allowed.items()
+    assert len(near) == min(len(allowed), 8)
+    assert sorted(near.values()) == sorted(allowed.values())[: len(near)]
+
+
+def osa(a: str, b: str) -> int:
+    """Optimal string alignment by its recurrence, for comparison."""
+    table = {(i, j): max(i, j) for i in range(len(a) + 1) for j in range(len(b) + 1) if not i or not j}
+    for i, x in enumerate(a, start=1):
+        for j, y in enumerate(b, start=1):
+            ways = [table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + (x != y)]
+            if i > 1 and j > 1 and x == b[j - 2] and y == a[i - 2]:
+                ways.append(table[i - 2, j - 2] + 1)
+            table[i, j] = min(ways)
+    return table[len(a), len(b)]
 
 
 @settings(max_examples=100, deadline=None)
