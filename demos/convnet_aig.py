@@ -2,11 +2,10 @@ r"""Adaptive inference graphs: a gate before each residual block lets the image 
 
 Veit and Belongie, "Convolutional Networks with Adaptive Inference Graphs", ECCV 2018, arXiv:1711.11503, Sec. 3.
 
-    \begin{gathered}
     x_l = x_{l-1} + z_l\,F_l(x_{l-1}) \qquad
-    z_l = \mathbb 1[\beta_1 + g_1 > \beta_0 + g_0] \\
+    z_l = \mathbb 1[\beta_1 + g_1 > \beta_0 + g_0]
+
     \mathcal L = \mathcal L_{CE} + \lambda \sum_l (\bar z_l - t)^2
-    \end{gathered}
 
 Symbols: $F_l$ the branch of block $l$; $\beta_0, \beta_1$ the logits of its gate to skip and to run it; $g$ Gumbel
 noise, so that the gate is open with probability $\sigma(\beta_1 - \beta_0)$; backward, $z_l$ passes the gradient of

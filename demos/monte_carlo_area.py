@@ -4,11 +4,10 @@ Scattering beans is folklore; two beans a cell are stratified sampling (Cochran,
 random scrambles of Sobol's points: Owen, SIAM J. Numer. Anal. 34(5), 1997. The chain is another method, for points that
 cannot be drawn directly: Metropolis et al., J. Chem. Phys. 21(6), 1953, doi:10.1063/1.1699114.
 
-    \begin{gathered}
     \hat A = |B|\,\hat p, \qquad \hat p = \frac1N \sum_{i=1}^N \mathbf 1[x_i \in S],
-    \qquad \mathrm{SE}(\hat A) = |B| \sqrt{\frac{\hat p\,(1-\hat p)}{N}} \\
+    \qquad \mathrm{SE}(\hat A) = |B| \sqrt{\frac{\hat p\,(1-\hat p)}{N}}
+
     \text{by a chain:} \qquad \hat A = \frac{|R|}{\hat s}, \qquad N_{\mathrm{eff}} = \frac{N}{1 + 2\sum_{t\ge1}\rho_t}
-    \end{gathered}
 
 Symbols: $S$ the shape, $B$ the square box around it, $x_i$ the $N$ beans; $R$ a square inside the shape, $\hat s$ the
 share of the chain's points in it, $\rho_t$ their autocorrelation $t$ steps apart, $N_{\mathrm{eff}}$ the independent

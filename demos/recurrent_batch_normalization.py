@@ -4,12 +4,11 @@ Cooijmans et al., "Recurrent Batch Normalization", ICLR 2017, arXiv:1603.09025, 
 Laurent et al., "Batch Normalized Recurrent Neural Networks", ICASSP 2016, arXiv:1510.01378; layer norm in its place:
 Ba, Kiros and Hinton 2016, arXiv:1607.06450, Sec. 3.1.
 
-    \begin{gathered}
     (f_t, i_t, o_t, g_t) = N(W_h h_{t-1}) + N(W_x x_t) + b
-    \qquad N(z) = \gamma\,\frac{z - \mu}{\sqrt{\sigma^2 + \epsilon}} \\
+    \qquad N(z) = \gamma\,\frac{z - \mu}{\sqrt{\sigma^2 + \epsilon}}
+
     c_t = \mathrm{sig}(f_t) \odot c_{t-1} + \mathrm{sig}(i_t) \odot \tanh(g_t)
     \qquad h_t = \mathrm{sig}(o_t) \odot \tanh(N(c_t))
-    \end{gathered}
 
 Symbols: $x_t$ the input, $h_t$ the state and $c_t$ the cell of an LSTM at step $t$; $f$, $i$, $o$ and $g$ its gates and
 candidate; $\gamma$ the scale; $\mu$ and $\sigma^2$ over the batch at this step, or for layer norm over the units of one

@@ -93,8 +93,13 @@ def _docstring(text: str) -> tuple[str, str, str, str]:
     blocks = re.split(r"\n\s*\n", rest.strip("\n"))
     formulas = [block for block in blocks if block.startswith("    ")]
     prose = [block for block in blocks if block and not block.startswith("    ")]
-    formula = "\n".join(line.strip() for block in formulas for line in block.splitlines())
-    return title, summary[:1].upper() + summary[1:], formula, "\n\n".join(prose)
+    return title, summary[:1].upper() + summary[1:], _rows(formulas), "\n\n".join(prose)
+
+
+def _rows(formulas: list[str]) -> str:
+    """Formulas below each other, each block of the docstring on a row of its own."""
+    rows = ["\n".join(line.strip() for line in block.splitlines()) for block in formulas]
+    return "\\begin{gathered}\n" + " \\\\[.5em]\n".join(rows) + "\n\\end{gathered}" if len(rows) > 1 else "".join(rows)
 
 
 def _constant(tree: ast.Module, name: str) -> str:

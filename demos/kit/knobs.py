@@ -310,7 +310,7 @@ class SeedRange(Range):
     """The seed of the demo's random generator; the page shows it with a button for a new one."""
 
 
-Seed = Annotated[int, SeedRange(0, 2**31 - 1, shown=(0, 999), doc="seed of the random generator")]
+Seed = Annotated[int, SeedRange(0, 2**31 - 1, shown=(0, 999), doc="random seed")]
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,13 @@ def test_a_demo_is_listed_by_being_a_file(tmp_path):
     assert (entry.pace, dict(entry.checks)) == ("training", {"floats": "It floats."})
 
 
+def test_formulas_that_stand_apart_are_rows(tmp_path):
+    text = GOOD.replace("|J - b| + b", "|J - b|\n    + b\n\n    J > b")
+    (tmp_path / "flooding.py").write_text(text, encoding="utf-8")
+    formula = kit.catalog(tmp_path)["flooding"].formula
+    assert formula == "\\begin{gathered}\n|J - b|\n+ b \\\\[.5em]\nJ > b\n\\end{gathered}"
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
