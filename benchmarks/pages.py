@@ -137,7 +137,7 @@ def main() -> None:
             times = presses(page, count, "[data-testid=stMarkdown]", None)
             bare = statistics.median(times)
             print(row("a bare page: slider to text", times))
-        with serving("kb.cli", "serve", "--port") as (url, pid):
+        with serving("kb.cli", "serve", "--no-measure", "--port") as (url, pid):
             page.goto(f"{url}/demo?id=softmax_temperature")
             page.wait_for_selector(".kb-plot[data-drawn]", timeout=60_000)
             page.wait_for_timeout(3000)

@@ -257,12 +257,17 @@ def _write(file: str, text: str) -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, metavar="[CARD|DEMO|DEMO.CHECK]...")
+@click.option("--unmeasured", is_flag=True, help="Only those that were not measured yet.")
 @json_option
-def verify(names: tuple[str, ...], as_json: bool) -> None:
+def verify(names: tuple[str, ...], unmeasured: bool, as_json: bool) -> None:
     """Run the checks that claims name (all by default); exit 1 if a law or a finding fails."""
-    records = []
+    records, library = [], _library()
     try:
-        for record in verifying.verify(_library(), names):
+        chosen = verifying.select(library, names)
+        if unmeasured:
+            known = verifying.recorded()
+            chosen = [name for name in chosen if name not in known]
+        for record in verifying.verify(chosen):
             records.append(record)
             if not as_json:
                 click.echo(_verdict(record))
@@ -297,12 +302,19 @@ def _verdict(record: verifying.Record) -> str:
     "--address", default="localhost", show_default=True, help="Address to listen on; 0.0.0.0 opens it to the network."
 )
 @click.option("--notes", type=click.Path(path_type=Path), help="Folder of cards, as for `kb --notes`.")
-def serve(port: int, address: str, notes: Path | None) -> None:
+@click.option(
+    "--measure/--no-measure",
+    default=True,
+    envvar="KB_MEASURE",
+    help="Whether to measure, in the background, the claims that were not measured yet.",
+)
+def serve(port: int, address: str, notes: Path | None, measure: bool) -> None:
     """Run the web app."""
     library = _library(notes)
     click.echo(f"{len(library)} cards. Open http://localhost:{port} (stop with Ctrl+C).")
     settings = [f"--server.port={port}", f"--server.address={address}", "--server.headless=true"]
     # The app's paths and .streamlit/config.toml are found from its own folder.
+    os.environ["KB_MEASURE"] = str(int(measure))
     os.environ["KB_NOTES"] = os.pathsep.join(str(folder.resolve()) for folder in library.folders)
     os.chdir(APP.parent)
     os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(APP), *settings])

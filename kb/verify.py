@@ -4,8 +4,9 @@ Records live in the cache folder and are disposable; one counts only as long as 
 """
 
 import json
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -131,9 +132,9 @@ def measure(name: str, params: kit.Knobs | None = None) -> Record:
     )
 
 
-def verify(library: Library, names: Iterable[str] = ()) -> Iterator[Record]:
-    """Runs the selected checks one by one and remembers each record as it comes."""
-    for name in select(library, names):
+def verify(checks: Iterable[str]) -> Iterator[Record]:
+    """Runs checks one by one and remembers each record as it comes."""
+    for name in checks:
         record = measure(name)
         remember([record])
         yield record
@@ -175,13 +176,14 @@ def _missing(file: Path, field: str, what: str, name: str, known: Iterable[str])
 def recorded() -> dict[str, Record]:
     """The remembered records by `demo.check`, without those whose demo has been edited since."""
     try:
-        stored = json.loads(_store().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with closing(_store()) as store:
+            rows = [json.loads(row) for (row,) in store.execute("select json from record order by name")]
+    except (sqlite3.Error, OSError):
         return {}
     known = {field.name for field in fields(Record)}
-    records = {name: Record(**row) for name, row in stored.items() if isinstance(row, dict) and set(row) == known}
     digests = {slug: kit.digest(slug) for slug in kit.catalog()}
-    return {name: record for name, record in records.items() if digests.get(record.demo) == record.digest}
+    records = (Record(**row) for row in rows if set(row) == known)
+    return {record.name: record for record in records if digests.get(record.demo) == record.digest}
 
 
 def verdicts(query: Query) -> dict[str, bool]:
@@ -193,16 +195,28 @@ def verdicts(query: Query) -> dict[str, bool]:
 
 def remember(records: Iterable[Record]) -> None:
     """Adds records to the store; a cache folder that cannot be written is no error."""
-    rows: Mapping[str, object] = {name: asdict(record) for name, record in recorded().items()}
-    rows = {**rows, **{record.name: asdict(record) for record in records}}
+    rows = [(record.name, json.dumps(asdict(record), ensure_ascii=False)) for record in records]
     try:
-        _store().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=_store().parent, delete=False, encoding="utf-8") as file:
-            json.dump(rows, file, ensure_ascii=False, indent=1)
-        Path(file.name).replace(_store())
-    except OSError:
+        with closing(_store()) as store, store:
+            store.executemany("insert or replace into record values (?, ?)", rows)
+    except (sqlite3.Error, OSError):
         return
 
 
-def _store() -> Path:
-    return cache_folder() / "records.json"
+def _store() -> sqlite3.Connection:
+    """The records in the cache folder, begun again when they cannot be read; several processes may write."""
+    file = cache_folder() / "records.db"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return _connected(file)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        file.unlink()
+        return _connected(file)
+
+
+def _connected(file: Path) -> sqlite3.Connection:
+    store = sqlite3.connect(file, timeout=10)
+    store.execute("create table if not exists record (name text primary key, json text)")
+    return store

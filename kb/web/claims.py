@@ -18,7 +18,12 @@ def number(value: float) -> str:
 
 
 def claim(says: str, record: Record | None, *, kind: str = "", source: str = "") -> None:
-    """One claim: its sign, its sentence, and what was measured against what, and why that tolerance."""
+    """Shows one claim: its sign, its sentence, and what was measured against what, and why that tolerance."""
+    st.html(as_html(says, record, kind=kind, source=source))
+
+
+def as_html(says: str, record: Record | None, *, kind: str = "", source: str = "") -> str:
+    """One claim as `claim` shows it."""
     state = _state(record)
     lines = [f"<span class='kb-sign' title='{state}'>{SIGNS[state]}</span><span class='kb-says'>{escape(says)}</span>"]
     if record is None:
@@ -31,7 +36,7 @@ def claim(says: str, record: Record | None, *, kind: str = "", source: str = "")
     why = f"{escape(record.why)}. " if record and record.why else ""
     if why or origin:
         lines.append(f"<span class='kb-why'>{why}{escape(origin)}</span>")
-    st.html(f"<div class='kb-claim {state}'>{''.join(lines)}</div>")
+    return f"<div class='kb-claim {state}'>{''.join(lines)}</div>"
 
 
 def evidence(record: Record) -> str:
@@ -43,8 +48,9 @@ def evidence(record: Record) -> str:
     allowed = f"{margin}{number(record.tolerance)}" if record.tolerance else ""
     what = f" ({escape(record.quantity)})" if record.quantity else ""
     verdict = "" if record.holds else " — does not hold here"
+    relation = "equal to" if record.relation == "equal" else record.relation
     return (
-        f"measured <b>{number(record.measured)}</b>{what}, claimed {record.relation} "
+        f"measured <b>{number(record.measured)}</b>{what}, claimed {relation} "
         f"{number(record.reference)}{allowed}{verdict}"
     )
 

@@ -1,10 +1,10 @@
-"""What stands around the pages: plotly's script, security headers, and torch loaded after the first page."""
+"""What stands around the pages: plotly's script, security headers, and what goes on after the first page."""
 
 import asyncio
 import gc
 import importlib.util
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kb.web import measuring
 
 PLOTLY_SCRIPT = "/api/plotly.min.js"
 WARM_UP_DELAY = 2.0
@@ -75,10 +77,12 @@ async def _warm_up() -> None:
 
 @asynccontextmanager
 async def lifespan(_: Any) -> AsyncIterator[None]:
-    """Loads torch in the background once the first page is out."""
-    warming = asyncio.create_task(_warm_up())
+    """Loads torch in the background once the first page is out, then measures what no one measured here yet."""
+    background = asyncio.create_task(measuring.measure(after=_warm_up()))
     yield
-    warming.cancel()
+    background.cancel()
+    with suppress(asyncio.CancelledError):
+        await background
 
 
 ROUTES = [Route(PLOTLY_SCRIPT, _serve_plotly)]

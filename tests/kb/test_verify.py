@@ -1,3 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import pytest
 
 from demos import kit
@@ -25,7 +28,7 @@ def cache(tmp_path, monkeypatch):
 
 def test_a_check_that_two_cards_name_is_run_once(library):
     assert verify.claimed(library) == {NAME: ("cold", "heat")}
-    assert [record.name for record in verify.verify(library)] == [NAME]
+    assert verify.select(library) == [NAME]
 
 
 def test_a_name_may_be_a_card_a_demo_or_a_check(library):
@@ -36,29 +39,37 @@ def test_a_name_may_be_a_card_a_demo_or_a_check(library):
     assert verify.select(library, ["heat", "softmax_temperature"]) == [NAME, *(name for name in every if name != NAME)]
 
 
-def test_what_was_measured_is_remembered(library):
-    (record,) = verify.verify(library)
+def test_what_was_measured_is_remembered():
+    (record,) = verify.verify([NAME])
     assert record.holds and not record.failed
     assert verify.recorded() == {NAME: record}
 
 
-def test_a_record_is_forgotten_when_its_demo_is_edited(library, monkeypatch):
-    list(verify.verify(library))
+def test_a_record_is_forgotten_when_its_demo_is_edited(monkeypatch):
+    list(verify.verify([NAME]))
     monkeypatch.setattr(kit, "digest", lambda slug: "edited")
     assert verify.recorded() == {}
 
 
-def test_a_spoiled_store_is_an_empty_one(library, cache):
+def test_writers_that_remember_at_once_lose_nothing():
+    record = verify.measure(NAME)
+    kept = [replace(record, check=f"check_{i}") for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda one: verify.remember([one]), kept))
+    assert sorted(verify.recorded()) == [f"softmax_temperature.check_{i}" for i in range(8)]
+
+
+def test_a_spoiled_store_is_an_empty_one(cache):
     cache.mkdir(exist_ok=True)
-    (cache / "records.json").write_text("{]")
+    (cache / "records.db").write_text("This is no database, however long it may be. " * 100)
     assert verify.recorded() == {}
-    list(verify.verify(library))
+    list(verify.verify([NAME]))
     assert NAME in verify.recorded()
 
 
-def test_a_cache_that_cannot_be_written_costs_only_the_memory(library, monkeypatch):
+def test_a_cache_that_cannot_be_written_costs_only_the_memory(monkeypatch):
     monkeypatch.setenv("KB_CACHE", "/proc/nowhere")
-    assert [record.holds for record in verify.verify(library)] == [True]
+    assert [record.holds for record in verify.verify([NAME])] == [True]
 
 
 def test_a_check_that_is_not_there_fails_and_says_so():
@@ -75,6 +86,6 @@ def test_the_problems_name_what_is_missing_and_what_is_nearest(tmp_path):
 def test_a_search_for_failing_claims_goes_by_what_was_measured(library):
     asked = parse("claim:holding")
     assert [hit.slug for hit in search(library, asked, verdicts=verify.verdicts(asked)).hits] == []
-    list(verify.verify(library))
+    list(verify.verify([NAME]))
     assert {hit.slug for hit in search(library, asked, verdicts=verify.verdicts(asked)).hits} == {"cold", "heat"}
     assert verify.verdicts(parse("softmax")) == {}

@@ -30,7 +30,7 @@ def free_port():
 class Server:
     """The app on its own library as a reader starts it, `kb serve`; or another Streamlit script."""
 
-    def __init__(self, notes=None, script=None):
+    def __init__(self, notes=None, script=None, measure=False):
         self.port = free_port()
         self.url = f"http://localhost:{self.port}"
         if script:
@@ -40,7 +40,7 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, *command],
             cwd=ROOT,
-            env={**os.environ},
+            env={**os.environ, "KB_MEASURE": str(int(measure))},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -199,3 +199,13 @@ def test_the_security_headers_are_set_and_the_page_cannot_be_framed(page, server
     response = page.goto(server.url)
     assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
     assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_claims_are_measured_beside_the_app_without_being_asked(page, start, tmp_path):
+    claim = "{says: It cools., check: softmax_temperature.cold_is_arg_max}"
+    (tmp_path / "heat.yaml").write_text(f"title: Heat\nclaims: [{claim}]\n", encoding="utf-8")
+    page.goto(f"{start(notes=tmp_path, measure=True).url}/claims")
+    expect(page.get_by_text("It cools.")).to_be_visible()
+    expect(page.get_by_text("that hold · 1")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("button", name="Measure all 1 now")).to_be_visible()
+    assert page.trouble == []

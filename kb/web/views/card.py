@@ -75,7 +75,7 @@ def _claims(card: Card) -> None:
         checks = [claim.check for claim in card.claims if claim.check]
         if checks and st.button("Measure them now", icon=":material/play_arrow:", key="measure"):
             with st.status(f"Measuring {len(checks)} claims …") as status:
-                for record in verify.verify(shell.library(), checks):
+                for record in verify.verify(checks):
                     status.update(label=f"Measured: {record.claim}")
                 status.update(label="All measured.", state="complete")
         records = verify.recorded()

@@ -1,9 +1,15 @@
 """Every claim of the library with what was measured."""
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from kb import verify
-from kb.web import claims, shell
+from kb.library import Library
+from kb.web import claims, measuring, shell
+
+FOLLOW_EVERY = 2.0  # seconds, while claims are measured in the background
+ALL, HOLD, MISS, OPEN = "all", "that hold", "that do not hold", "not measured yet"
 
 
 def main() -> None:
@@ -13,41 +19,51 @@ def main() -> None:
     if not named:
         shell.empty("No card makes a claim that a demo checks yet.", "Add `claims:` with a `check:` to a card.")
         return
-    if st.button(f"Measure all {len(named)} now", icon=":material/play_arrow:", type="primary", key="measure"):
-        _measure_all(len(named))
+    following = measuring.going_on()
+    st.fragment(_claims, run_every=FOLLOW_EVERY if following else None)(library, named, following)
+    st.caption("Measured on this machine; a record counts until its demo's source changes. `kb verify` does the same.")
+
+
+def _claims(library: Library, named: Mapping[str, tuple[str, ...]], following: bool) -> None:
+    if following and not measuring.going_on():
+        st.rerun()
     records = verify.recorded()
-    held = [name for name in named if name in records and records[name].holds]
-    missed = [name for name in named if name in records and not records[name].holds]
-    st.markdown(
-        f"**{len(held)}** hold · **{len(missed)}** do not · **{len(named) - len(held) - len(missed)}** not measured yet"
-    )
-    which = st.segmented_control(
-        "Show",
-        ["all", "that do not hold", "not measured"],
-        default="all",
-        required=True,
+    if following:
+        done = sum(name in records for name in named)
+        st.progress(done / len(named), text=f"Measuring in the background: {done} of {len(named)}")
+    elif st.button(f"Measure all {len(named)} now", icon=":material/play_arrow:", key="measure"):
+        records = _measured(list(named))
+    groups = {
+        ALL: list(named),
+        HOLD: [name for name in named if name in records and records[name].holds],
+        MISS: [name for name in named if name in records and not records[name].holds],
+        OPEN: [name for name in named if name not in records],
+    }
+    group = st.radio(
+        "Show the claims",
+        list(groups),
+        format_func=lambda group: f"{group} · {len(groups[group])}",
+        horizontal=True,
         key="show",
-        label_visibility="collapsed",
     )
-    shown = {"that do not hold": missed, "not measured": [name for name in named if name not in records]}.get(
-        which, list(named)
-    )
+    shown = groups[group]
     if not shown:
-        shell.empty("None.", "Choose “all” to see every claim.")
+        shell.empty("There are none.", "Choose “all” to see every claim.")
     for slug in dict.fromkeys(slug for name in shown for slug in named[name]):
-        shell.card_link(library[slug])
-        for claim in library[slug].claims:
-            if claim.check in shown:
-                claims.claim(claim.says, records.get(claim.check))
-    shell_note = "Measured on this machine; a record counts until its demo's source changes. `kb verify` does the same."
-    st.caption(shell_note)
+        card = library[slug]
+        shell.card_link(card)
+        told = [claim for claim in card.claims if claim.check in shown]
+        st.html("".join(claims.as_html(claim.says, records.get(claim.check or "")) for claim in told))
 
 
-def _measure_all(count: int) -> None:
+def _measured(checks: list[str]) -> dict[str, verify.Record]:
+    records = {}
     progress = st.progress(0.0, text="Loading torch …")
-    for done, record in enumerate(verify.verify(shell.library()), start=1):
-        progress.progress(done / count, text=f"{done} of {count}: {record.claim}")
+    for done, record in enumerate(verify.verify(checks), start=1):
+        records[record.name] = record
+        progress.progress(done / len(checks), text=f"{done} of {len(checks)}: {record.claim}")
     progress.empty()
+    return records
 
 
 main()
