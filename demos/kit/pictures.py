@@ -23,8 +23,8 @@ def pictures(
     """
     rows, width = images[0].shape[-2:]
     columns = columns or len(images)
-    # Room between rows for a line of text, whatever the resolution.
-    across, down = 1.05 * width, (1.22 if names else 1.05) * rows
+    # Room between rows for a line of text, which takes more of a picture the smaller that is drawn.
+    across, down = 1.05 * width, rows + (max(0.22 * rows, 0.065 * columns * width) if names else 0.05 * rows)
     fig = style.figure(height=height)
     for number, image in enumerate(images):
         left, top = number % columns * across, number // columns * down
