@@ -19,7 +19,7 @@ GREEK: Final = (
     "omicron", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
 )
 _OPERATORS: Final = (
-    "sum", "sqrt", "nabla", "partial", "log", "ln", "exp", "sin", "cos", "tan", "tanh", "max", "min", "argmax",
+    "arg", "sum", "sqrt", "nabla", "partial", "log", "ln", "exp", "sin", "cos", "tan", "tanh", "max", "min", "argmax",
     "argmin", "sup", "inf", "lim", "det",
 )
 # fmt: on
@@ -41,6 +41,8 @@ COMMANDS: Final[Mapping[str, str]] = (
 _HAN = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 CHINESE: Final = re.compile(f"[{_HAN}]+")
 TOKEN: Final = re.compile(f"[{_HAN}]+|[^\\W_{_HAN}]+")
+_WRAPPED = re.compile(rf"(?<=[{_HAN}])[ \t]*\n[ \t]*(?=[{_HAN}])")
+_SHIFTED = re.compile("[²³¹\u1d2c-\u1d6a\u2070-\u209c\u2c7c]+")  # exponents and indices
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _SMALL_WORDS = re.compile("为什么|什么|怎么样|怎么|如何|哪些|哪个|是否|可以|以及|或者|[的了吗呢是和与]")
 _POSSESSIVE = re.compile(r"(?<=\w)['’]s\b", re.IGNORECASE)
@@ -79,6 +81,8 @@ def fold(text: str) -> str:
     """`text` as matching sees it, LaTeX commands replaced by their words."""
     if "\\" in text:
         text = _COMMAND.sub(lambda found: f" {COMMANDS.get(found[1], '')} ", text)
+    if not text.isascii():
+        text = _SHIFTED.sub(r" \g<0> ", _WRAPPED.sub("", text))
     if "'" in text or "’" in text:
         text = _POSSESSIVE.sub("", text)
     return text.translate(_FOLDED)
@@ -94,7 +98,7 @@ def fold_in_place(text: str) -> str:
 class _FoldedInPlace(dict[int, str]):
     def __missing__(self, code: int) -> str:
         folded = _FOLDED[code]
-        self[code] = kept = folded if len(folded) == 1 else chr(code)
+        self[code] = kept = folded if len(folded) == 1 and not _SHIFTED.match(chr(code)) else chr(code)
         return kept
 
 

@@ -1,17 +1,18 @@
-"""Why a card was found: the places where the words of a query stand in it, marked in its own text."""
+"""Why a card was found: the places where the words of a query stand in it, marked in its text as one reads it."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from kb.card import Card
+from kb.card import SECTIONS, Card, readable
 from kb.search import text
 from kb.search.index import NAMES, PLACES, texts
 from kb.search.matching import Mark, Step
 
 WINDOW: Final = 160  # characters of a section that a snippet shows
+MARKDOWN: Final = frozenset((*SECTIONS, "summary_zh", "corrections"))
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def explain(card: Card, marks: tuple[Mark, ...], names: frozenset[str], topics: 
     found = []
     for place, (field, _) in PLACES.items():
         if wanted := _wanted(marks, field):
-            marked = [(value, spans) for value in texts(card, place, topics) if (spans := list(_spans(value, wanted)))]
+            marked = list(_marked(place, texts(card, place, topics), wanted))
             if names and place in NAMES and not marked:
                 marked = [
                     (value, [_Span(0, len(value), marks[0], None)])
@@ -55,12 +56,25 @@ def explain(card: Card, marks: tuple[Mark, ...], names: frozenset[str], topics: 
     return tuple(why for _, why in sorted(found, key=lambda one: -one[0]))
 
 
+_Wanted = tuple[tuple[Mark, re.Pattern[str]], ...]
+
+
+def _marked(place: str, values: Iterable[str], wanted: _Wanted) -> Iterator[tuple[str, list[_Span]]]:
+    """The `values` of a place, as one reads them, in which something wanted stands, and where."""
+    for value in values:
+        if spans := list(_spans(value, wanted)):
+            if place in MARKDOWN and (shown := readable(value)) != value:
+                value, spans = shown, list(_spans(shown, wanted))
+            if spans:
+                yield value, spans
+
+
 def _different(spans: list[_Span]) -> int:
     return len({span.mark for span in spans})
 
 
 @lru_cache(maxsize=256)
-def _wanted(marks: tuple[Mark, ...], field: str) -> tuple[tuple[Mark, re.Pattern[str]], ...]:
+def _wanted(marks: tuple[Mark, ...], field: str) -> _Wanted:
     """The marks to look for in `field`, with what finds them in folded text, and more: words that begin as they do."""
     wanted = (mark for mark in marks if mark.field in ("", field))
     return tuple((mark, re.compile(r"[\W_]*?".join(map(_pattern, mark.steps)))) for mark in wanted)
@@ -75,7 +89,7 @@ _FORMS: Final[Mapping[str, list[str]]] = {
 
 def _pattern(step: Step) -> str:
     if not step.stems:
-        return re.escape(step.token)
+        return r"\s*".join(map(re.escape, step.token))  # a line may end inside a run of Chinese
     # A stem may differ from its word in the last letters: happi, happy.
     begins = {step.token} | {stem[: max(2, len(stem) - 2)] if len(stem) > 3 else stem[:2] for stem in step.stems}
     letter = "[a-z0-9]" if all(map(str.isascii, begins)) else r"[^\W_]"
@@ -83,7 +97,7 @@ def _pattern(step: Step) -> str:
     return f"(?:{'|'.join([*(form for stem in step.stems for form in _FORMS.get(stem, ())), words])})"
 
 
-def _spans(value: str, wanted: tuple[tuple[Mark, re.Pattern[str]], ...]) -> Iterator[_Span]:
+def _spans(value: str, wanted: _Wanted) -> Iterator[_Span]:
     """Where the wanted marks stand in `value`."""
     folded = text.fold_in_place(value)
     for mark, pattern in wanted:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kb.cli import main
-from kb.library import Library
+from kb.library import SHIPPED, Library
 from kb.query import parse
 from kb.search import _index, index, prepare, search
 from kb.search.typos import Vocabulary
@@ -370,7 +371,7 @@ def marked(why) -> list[str]:
         ("蒸馏", "knowledge_distillation", "title_zh", ["蒸馏"]),
         ("蒸餾", "knowledge_distillation", "title_zh", ["蒸馏"]),
         ("MULLER", "knowledge_distillation", "Key", ["Müller"]),
-        ("lambda", "gumbel_softmax", "Methodology", ["\\lambda"]),
+        ("lambda", "gumbel_softmax", "Methodology", ["λ"]),
         ("lambda", "supcon", "Exps", ["λ"]),
         ("categ", "gumbel_softmax", "title", ["Categorical"]),
         ("straight-through", "gumbel_softmax", "tags", ["straight-through"]),
@@ -393,6 +394,51 @@ def test_a_snippet_is_a_short_piece_of_the_section_itself(tmp_path):
     assert marked(why) == ["flooding", "afloat"]
     assert text.strip("… ") in body
     assert len(text) < 200
+
+
+def test_a_snippet_reads_as_the_page_does(tmp_path):
+    body = (
+        "Key: |\n  - **Soft** [targets](https://example.org/soft) at $T>1$ shrink as $\\frac{q_i-p_i}{T^2}$\n"
+        "  - 知识\n  蒸馏 with $\\lambda_k$"
+    )
+    (tmp_path / "card.yaml").write_text(f"title: A card\n{body}")
+    library = Library.open(tmp_path)
+
+    def snippet(query: str) -> tuple[tuple[str, bool], ...]:
+        return search(library, query).hits[0].why[0].snippet
+
+    end = " targets at T > 1 shrink as (qᵢ−pᵢ)/T² • 知识蒸馏 with λₖ"
+    assert snippet("soft") == (("• ", False), ("Soft", True), (end, False))
+    assert [piece for piece, hit in snippet("知识蒸馏 lambda") if hit] == ["知识蒸馏", "λ"]
+    assert [piece for piece, hit in snippet("t shrinks") if hit] == ["T", "shrink", "T"]
+    assert search(library, "example.org").hits[0].why == ()  # what one does not read cannot be marked
+
+
+# What is asked of the shipped cards, and what may be marked in them.
+ASKED = {
+    "temperature": "temperatures?",
+    "lambda": "λ|Λ|lambda",
+    "gumble": "gumb(le|el)",
+    "distillation": "disti\\w+",
+    "batch norm": "batch\\w*|norm\\w*",
+    "square root of the dimension": "squar\\w+|roots?|dimension\\w*",
+    "label-smoothing": "label[-_ ]smooth\\w*",
+    "theta gradient": "[θϑΘ]|theta|gradient\\w*",
+    "知识蒸馏": "知识蒸馏",
+    "對比學習 loss": "对比学习|loss\\w*",
+    "温度": "温度",
+    '"soft targets"': "soft targets?",
+}
+
+
+@pytest.mark.parametrize(("query", "may_be_marked"), ASKED.items())
+def test_snippets_of_the_shipped_cards_have_no_markup_and_mark_what_was_searched(query, may_be_marked):
+    reasons = [why for hit in search(Library.open(SHIPPED), query, limit=50).hits for why in hit.why]
+    assert any(marked(why) for why in reasons)
+    for why in reasons:
+        text = "".join(piece for piece, _ in why.snippet)
+        assert not re.search(r"\\|\$|\*\*|\]\(|\n", text), text
+        assert all(re.fullmatch(may_be_marked, piece, re.IGNORECASE) for piece in marked(why)), (why, may_be_marked)
 
 
 @pytest.mark.parametrize("query", ["loss", "gumble", "知識", "year:2020 sort:title", "contrast OR (hinton -x", ""])
