@@ -15,7 +15,7 @@ parameters on digits, where the paper has convolutional networks of 400 MFLOPs: 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -28,13 +28,16 @@ from torch.nn import functional
 
 from demos.kit import Choice, Evidence, Knobs, Range, Seed, at_least, at_most, equal, finding, law, report, style
 from demos.kit.data import digits_split
+from demos.kit.pictures import CASING
 from demos.kit.training import Descent, batches, frame_steps, one_thread, perceptron
 
 TOPIC = "architecture"
-BATCH, RATE, STEP = 50, 0.05, 8
+BATCH, RATE, STEP, WIDEST = 50, 0.05, 8, 128
 FEWEST, MOST = 4_000, 12_000
 FREE, REGULAR = 0, 1
 NAMES, COLORS = ("free widths", "quantized line"), (style.ORANGE, style.BLUE)
+LEAST = 0.02  # error where the axes begin
+EDGES = LEAST ** (1 - torch.arange(10) / 9)  # of the intervals in which networks of about the same error are drawn
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ PRESETS = {
 }
 
 LOOK_FOR = (
-    "Six numbers make a whole network: the line is cut into a few stages, each about wₘ times as wide as the last.",
-    "One lucky network says little of a space; the whole curve of its errors does.",
+    "Six numbers make a whole network: every block takes the rung nearest to the line, each wₘ times the one below.",
+    "One lucky network says little of a space; all of them do, and show their shape: the long and thin ones fail.",
     "The higher curve is the better space: more of its networks stay below any given error.",
 )
 
@@ -65,16 +68,20 @@ LOOK_FOR = (
 @dataclass(frozen=True)
 class Result:
     errors: Tensor  # (2, n) error on 500 held-out digits of the networks trained so far; free space, then regular
-    best: tuple[tuple[int, ...], ...]  # widths of the best network of each space; empty before the first is trained
+    networks: tuple[tuple[tuple[int, ...], ...], ...]  # widths of each of these networks, by space
 
 
 @dataclass(frozen=True)
 class View:
     sampled: Result
     line: Tensor  # (d,) u
+    rungs: Tensor  # (R,) the powers of the factor, times the first width, up to the highest that a block takes
     stages: tuple[tuple[int, int], ...]  # (width, number of blocks) of each stage
+    sides: tuple[int, ...]  # side of the map in each stage, pixels
     at: Tensor  # (E,) errors
     curves: Tensor  # (2, E) share of each space's networks with a smaller error
+    interval: Tensor  # (2, n) int64, between which two of `EDGES` each error lies
+    ranked: tuple[tuple[tuple[float, tuple[int, ...]], ...], ...]  # (error, widths) in each space, the best first
 
 
 def line(depth: int, first: float, slope: float) -> Tensor:
@@ -103,6 +110,11 @@ def stages(widths: Tensor, group: int) -> tuple[tuple[int, int], ...]:
     """(width, number of blocks) of each run of equal widths, the width made to hold whole groups."""
     width, blocks = widths.unique_consecutive(return_counts=True)
     return tuple(zip(round_to(width, group).long().tolist(), blocks.tolist(), strict=True))
+
+
+def map_sides(count: int, image: int = 224) -> tuple[int, ...]:
+    """Side of the map in each of the stages, pixels: the stem halves the image, and so does every stage."""
+    return tuple(-(-image // 2 ** (stage + 2)) for stage in range(count))
 
 
 def distribution(errors: Tensor, at: Tensor) -> Tensor:
@@ -156,7 +168,7 @@ def run(p: Params) -> Iterator[Result]:
         if count in shown:
             yield Result(
                 errors=torch.tensor([[error for error, _ in space] for space in found], dtype=torch.float64),
-                best=tuple(min(space)[1] if space else () for space in found),
+                networks=tuple(tuple(widths for _, widths in space) for space in found),
             )
         if count < p.models:
             with one_thread():
@@ -166,15 +178,23 @@ def run(p: Params) -> Iterator[Result]:
 
 
 def examine(p: Params, r: Result) -> View:
-    at = torch.linspace(0, 1, 201, dtype=torch.float64)
-    widths = regular_widths(p.depth, p.first, p.slope, p.factor)
-    none = torch.zeros(2, len(at))
+    at = LEAST ** (1 - torch.linspace(0, 1, 201, dtype=torch.float64))
+    u = line(p.depth, p.first, p.slope)
+    highest = math.log(float(quantize(u, p.factor)[-1]) / p.first, p.factor)
+    found = stages(regular_widths(p.depth, p.first, p.slope, p.factor), int(p.group))
     return View(
         sampled=r,
-        line=line(p.depth, p.first, p.slope),
-        stages=stages(widths, int(p.group)),
+        line=u,
+        rungs=p.first * p.factor ** torch.arange(round(highest) + 1, dtype=torch.float64),
+        stages=found,
+        sides=map_sides(len(found)),
         at=at,
-        curves=torch.stack([distribution(errors, at) for errors in r.errors]) if r.errors.numel() else none,
+        curves=torch.stack([distribution(errors, at) for errors in r.errors]),
+        interval=torch.bucketize(r.errors, EDGES[1:-1]),
+        ranked=tuple(
+            tuple(sorted(zip(errors.tolist(), networks, strict=True)))
+            for errors, networks in zip(r.errors, r.networks, strict=True)
+        ),
     )
 
 
@@ -192,40 +212,163 @@ def readings(p: Params, r: View) -> dict[str, str | float]:
 
 def figure(p: Params, r: View) -> dict[str, go.Figure]:
     return {
-        "The line, and the stages it is cut into: each step is about wₘ or a power of it.": _widths(r),
+        "A bar is a block, cut into its groups, on the rung nearest to the line. Squares: the map's side, pixels.": (
+            _network(p, r)
+        ),
+        "Every network drawn at its error: the long and thin ones learn least.": _population(r),
         "Share of each space's networks with an error below e: the higher curve is the better space.": _curves(r),
-        "Widths of the best network found in each space.": _best(r),
+        "The best network of each space, from 64 pixels to 10 classes.": _drawn(r, 0),
+        "The worst, on the same scale.": _drawn(r, -1),
     }
 
 
-def _widths(r: View) -> go.Figure:
-    fig = style.figure(x="block j", y="width, channels")
-    blocks = torch.arange(len(r.line)).numpy()
-    gray = {"color": style.GRAY, "dash": "dash"}
-    fig.add_scatter(x=blocks, y=r.line.numpy(), name="line u", mode="lines", line=gray)
-    final = [width for width, count in r.stages for _ in range(count)]
-    fig.add_scatter(x=blocks, y=final, name="width w", mode="lines+markers", line={"color": style.BLUE, "shape": "hvh"})
-    return fig.update_yaxes(rangemode="tozero")
+def _network(p: Params, r: View) -> go.Figure:
+    fig = style.figure(x="block j", y="width, channels", height=440)
+    blocks = [(number, width) for number, (width, count) in enumerate(r.stages) for _ in range(count)]
+    widths, top = [width for _, width in blocks], max(r.stages[-1][0], float(r.line[-1]))
+    groups = [min(int(p.group), width) for width in widths]
+    fig.add_bar(
+        y=widths,
+        width=0.86,
+        name="block, width w",
+        marker={"color": style.BLUE, "opacity": [0.4 + 0.6 * (stage + 1) / len(r.stages) for stage, _ in blocks]},
+        customdata=[
+            (width // group, group, r.sides[stage]) for (stage, width), group in zip(blocks, groups, strict=True)
+        ],
+        hovertemplate="block %{x}: %{y} channels<br>%{customdata[0]} groups of %{customdata[1]}<br>"
+        "map of %{customdata[2]} × %{customdata[2]}<extra></extra>",
+    )
+    # Closer cuts would hide the bar.
+    if int(p.group) > top / 60:
+        cuts = [(block, cut) for block in range(p.depth) for cut in range(groups[block], widths[block], groups[block])]
+        _strokes(
+            fig,
+            [(block - 0.43, block + 0.43) for block, _ in cuts],
+            [(cut, cut) for _, cut in cuts],
+            line={"color": CASING, "width": 1},
+            showlegend=False,
+        )
+    _strokes(
+        fig,
+        [(-0.7, p.depth - 0.3)] * len(r.rungs),
+        [(rung, rung) for rung in r.rungs.tolist()],
+        line={"color": style.GRAY, "dash": "dot", "width": 1.5},
+        name="rungs w₀ wₘᵏ",
+    )
+    look = {"line": {"color": style.ORANGE, "width": 3}, "marker": {"size": 7}}
+    fig.add_scatter(y=r.line.numpy(), mode="lines+markers", name="line u", **look)
+    _sides(fig, r)
+    fig.update_xaxes(range=[-1, p.depth], dtick=1 if p.depth < 10 else 5, showgrid=False)
+    return fig.update_yaxes(range=[0, 1.3 * top], showgrid=False)
+
+
+def _strokes(fig: go.Figure, x: Iterable[tuple[float, ...]], y: Iterable[tuple[float, ...]], **look: object) -> None:
+    """Many strokes in one trace, with gaps between them: a trace each would be slow to draw."""
+    x, y = ([at for stroke in strokes for at in (*stroke, None)] for strokes in (x, y))
+    fig.add_scatter(x=x, y=y, mode="lines", hoverinfo="skip", **look)
+
+
+def _sides(fig: go.Figure, r: View) -> None:
+    """The map of each stage as a square on top, its side in proportion; named where there is room."""
+    start, named, scale = 0, -math.inf, 0.4
+    for (_, count), side in zip(r.stages, r.sides, strict=True):
+        middle, start = start + (count - 1) / 2, start + count
+        fig.add_shape(
+            type="rect",
+            xref="x",
+            xsizemode="pixel",
+            xanchor=middle,
+            x0=-scale * side / 2,
+            x1=scale * side / 2,
+            yref="paper",
+            ysizemode="pixel",
+            yanchor=1,
+            y0=0,
+            y1=-scale * side,
+            line={"width": 0},
+            fillcolor=style.BLUE,
+        )
+        if middle - named > 0.08 * len(r.line):
+            fig.add_annotation(x=middle, y=1, yref="paper", yshift=-24, yanchor="top", text=side, showarrow=False)
+            named = middle
+
+
+def _population(r: View) -> go.Figure:
+    fig = style.figure(x="error e on held-out digits (log)", y="networks", height=460)
+    highest = [1, 1]
+    for which, (name, sign) in enumerate(zip(NAMES, (1, -1), strict=True)):
+        outlines, middles, stacked = [], [], [0] * (len(EDGES) - 1)
+        for interval, widths in zip(r.interval[which].tolist(), r.sampled.networks[which], strict=True):
+            middle = sign * (stacked[interval] + 0.5)
+            stacked[interval] += 1
+            outlines.append(_silhouette(widths, interval + 0.06, 0.88, middle, 0.92 / WIDEST))
+            middles.append((interval + 0.5, middle))
+        fill = {"fill": "toself", "fillcolor": COLORS[which], "line": {"color": COLORS[which], "width": 0.5}}
+        _strokes(fig, [x for x, _ in outlines], [y for _, y in outlines], **fill, showlegend=False)
+        fig.add_scatter(
+            x=[x for x, _ in middles],
+            y=[y for _, y in middles],
+            mode="markers",
+            marker={"opacity": 0, "size": 10},
+            text=[
+                f"{', '.join(map(str, widths))}<br>error {error:.3f}"
+                for widths, error in zip(r.sampled.networks[which], r.sampled.errors[which].tolist(), strict=True)
+            ],
+            hovertemplate="%{text}<extra></extra>",
+            showlegend=False,
+        )
+        where = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "paper", "y": (1 + sign) / 2}
+        fig.add_annotation(**where, yanchor=("top", "bottom")[which], text=f"<b>{name}</b>", showarrow=False)
+        highest[which] = max(1, *stacked)
+    ticks = list(range(0, len(EDGES), 2))
+    fig.update_xaxes(range=[0, len(EDGES) - 1], tickvals=ticks, ticktext=[f"{EDGES[i]:.2g}" for i in ticks])
+    counts = range(0, max(highest) + 1, 5)
+    fig.update_yaxes(tickvals=[*(-n for n in counts), *counts], ticktext=[*counts, *counts])
+    return fig.update_yaxes(range=[-highest[REGULAR] - 1.5, highest[FREE] + 1.5], zeroline=True)
+
+
+def _silhouette(
+    widths: Sequence[int], left: float, breadth: float, middle: float, scale: float
+) -> tuple[list[float], list[float]]:
+    """Outline of a network, a step a layer, symmetric about its middle."""
+    ends = [left + breadth * layer / len(widths) for layer in range(len(widths) + 1)]
+    x = [at for step in pairwise(ends) for at in step]
+    up = [scale * width / 2 for width in widths for _ in range(2)]
+    return [*x, *x[::-1], x[0]], [middle + h for h in up] + [middle - h for h in up[::-1]] + [middle + up[0]]
 
 
 def _curves(r: View) -> go.Figure:
-    fig = style.figure(x="error e on held-out digits", y="share of networks below e")
+    fig = style.figure(x="error e on held-out digits (log)", y="share of networks below e", height=460, log_x=True)
     for which, name in enumerate(NAMES):
         step = {"color": COLORS[which], "dash": style.DASHES[1 - which], "shape": "hv", "width": 2.5}
         fig.add_scatter(x=r.at.numpy(), y=r.curves[which].numpy(), name=name, mode="lines", line=step)
-    return fig.update_xaxes(range=[0, 1]).update_yaxes(range=[0, 1.04])
+    fig.update_xaxes(range=[math.log10(LEAST), 0], tickvals=[0.02, 0.05, 0.1, 0.2, 0.5, 1])
+    return fig.update_yaxes(range=[0, 1.04])
 
 
-def _best(r: View) -> go.Figure:
-    fig = style.figure(x="layer", y="width, units")
-    for which, (name, widths) in enumerate(zip(NAMES, r.sampled.best, strict=True)):
+def _drawn(r: View, rank: int) -> go.Figure:
+    """The network of that rank in each space, a bar a layer, the pixels before and the classes after it in gray."""
+    fig = style.figure(x="layer", height=360)
+    apart = 1.4 * WIDEST
+    for which, networks in enumerate(r.ranked):
+        error, hidden = networks[rank] if networks else (math.nan, ())
+        widths, colors = (64, *hidden, 10), [style.GRAY, *[COLORS[which]] * len(hidden), style.GRAY]
         fig.add_bar(
-            x=list(range(1, len(widths) + 1)),
+            x=list(range(len(widths))),
             y=widths,
-            name=name,
-            marker={"color": COLORS[which], "pattern": {"shape": ("/", "")[which]}},
+            base=[-which * apart - width / 2 for width in widths],
+            width=0.8,
+            text=widths,
+            textposition="outside",
+            marker={"color": colors},
+            hovertemplate="layer %{x}: %{text} units<extra></extra>",
+            showlegend=False,
         )
-    return fig.update_xaxes(dtick=1)
+        name = f"<b>{NAMES[which]}</b>: error {error:.3f}" if networks else f"<b>{NAMES[which]}</b>"
+        fig.add_annotation(x=0, xref="paper", y=(0.58 - which) * apart, text=name, showarrow=False, xanchor="left")
+    fig.update_layout(barmode="overlay")
+    fig.update_xaxes(range=[-0.7, 13.7], dtick=2, showgrid=False)
+    return fig.update_yaxes(visible=False, range=[-1.45 * apart, 0.68 * apart])
 
 
 @law("Every width is at most a factor √wₘ away from the line.", source="Eq. 3 and 4")

@@ -63,10 +63,38 @@ def test_only_the_regular_space_keeps_widths_from_shrinking():
     assert any(shrinks(demo.draw_free(generator)) for _ in range(200))
 
 
-def test_training_brings_the_error_down_and_the_best_is_the_best():
+def test_training_brings_the_error_down():
     assert demo.train([64, 64, 10], 60, _generator()) < 0.3 < 0.7 < demo.train([64, 64, 10], 0, _generator())
-    *_, result = demo.run(demo.Params(models=5, updates=20))
-    assert result.errors.shape == (2, 5) and all(result.best)
+
+
+def test_networks_are_ranked_by_their_error_and_stand_in_its_interval():
+    p = demo.Params(models=5, updates=20)
+    *_, result = demo.run(p)
+    view = demo.examine(p, result)
+    for space in range(2):
+        errors, networks = result.errors[space].tolist(), result.networks[space]
+        assert sorted(view.ranked[space]) == sorted(zip(errors, networks, strict=True))
+        assert [error for error, _ in view.ranked[space]] == sorted(errors)
+        for error, interval in zip(errors, view.interval[space].tolist(), strict=True):
+            assert demo.EDGES[interval] < error <= demo.EDGES[interval + 1]
+
+
+@pytest.mark.parametrize("preset", demo.PRESETS.values())
+def test_every_block_takes_the_rung_nearest_to_the_line_in_the_logarithm(preset):
+    nothing = demo.Result(torch.empty(2, 0, dtype=torch.float64), ((), ()))
+    view = demo.examine(preset, nothing)
+    nearest = [min(view.rungs.tolist(), key=lambda rung: abs(math.log(rung / u))) for u in view.line.tolist()]
+    assert nearest == pytest.approx(demo.quantize(view.line, preset.factor).tolist())
+
+
+def test_maps_shrink_as_strided_convolutions_shrink_them():
+    shrink, sides = torch.nn.Conv2d(1, 1, 3, 2, 1), []
+    x = shrink(torch.zeros(1, 1, 224, 224))
+    for _ in range(9):
+        x = shrink(x)
+        sides.append(x.shape[-1])
+    assert demo.map_sides(9) == tuple(sides)
+    assert demo.map_sides(4) == (56, 28, 14, 7)
 
 
 def test_the_line_is_drawn_without_a_new_run():
