@@ -58,7 +58,7 @@ class Params(Knobs):
     decay: Annotated[float, Range(0, 0.2, step=0.005, doc="weight decay λ")] = 0.03
     rate: Annotated[float, Range(0.005, 0.5, log=True, doc="learning rate η")] = 0.1
     updates: Annotated[int, Range(50, 1_000, doc="updates of each network")] = 300
-    layer: Annotated[int, Range(1, NORMS, view=True, doc="which layer's γ to draw")] = 3
+    layer: Annotated[int, Range(1, NORMS, view=True, doc="which layer's kernel and γ to draw")] = 3
     seed: Seed = 0
 
 
@@ -70,7 +70,7 @@ PRESETS = {
 }
 
 LOOK_FOR = (
-    "Where everything decays, each γ is pulled down: the layer grows quieter whatever its kernel does.",
+    "Where everything decays, each γ pales: the layer grows quieter whatever its kernel does.",
     "Kernels shrink under both rules, but only their direction counts: a shorter one merely turns faster.",
     "Nearly all parameters are kernels: leaving out the rest takes away a few percent here, 0.2 % in ResNet-50.",
 )
@@ -84,9 +84,11 @@ class Result:
     updates: Tensor  # (F,) updates made by each frame so far
     gamma: Tensor  # (2, F, 3, C) scales of the three normalizations; in the chosen network, then in its twin
     kernel: Tensor  # (2, F, 3) length of the three kernels
-    foretold: Tensor  # (2, F, 3) the same, from the lengths of the gradients alone
-    loss: Tensor  # (2, F) loss on 500 other digits, nats
-    accuracy: Tensor  # (2, F) share of them read right
+    turned: Tensor  # (2, F, 3) angle from where each kernel pointed at the start, radians
+    foretold: Tensor  # (2, F, 3) the lengths again, from those of the gradients alone
+    accuracy: Tensor  # (2, F) share of 500 other digits read right
+    started: tuple[Tensor, ...]  # every parameter tensor before the first update
+    weights: tuple[tuple[Tensor, ...], ...]  # every one now, in the chosen network, then in its twin
 
 
 def parameter_groups(parameters: Iterable[Tensor], decay: float, least_axes: int = 2) -> list[dict[str, Any]]:
@@ -158,6 +160,13 @@ def squares(net: nn.Module) -> Tensor:
     return torch.stack([kernel.detach().square().sum() for kernel in kernels(net)])
 
 
+def angles(net: nn.Module, started: Iterable[Tensor]) -> Tensor:
+    """Angle (3,), radians, between every kernel and what it was."""
+    pairs = zip(kernels(net), started, strict=True)
+    cosines = [nn.functional.cosine_similarity(now.flatten(), then.flatten(), dim=0) for now, then in pairs]
+    return torch.stack(cosines).detach().clamp(-1, 1).arccos()
+
+
 def run(p: Params) -> Iterator[Result]:
     images, labels, other_images, other_labels = digits_split()
     generator = torch.Generator().manual_seed(p.seed)
@@ -166,17 +175,18 @@ def run(p: Params) -> Iterator[Result]:
     axes = (RULES[p.rule], RULES["everything"])
     groups = [parameter_groups(net.parameters(), p.decay, least) for net, least in zip(nets, axes, strict=True)]
     foretold = torch.stack([squares(net) for net in nets])
+    started = copy.deepcopy(nets[0])
     order, shown = batches(len(images), BATCH, p.updates, generator), frame_steps(p.updates, 30)
     steps: list[int] = []
-    history: dict[str, list[Tensor]] = {"gamma": [], "kernel": [], "foretold": [], "loss": [], "accuracy": []}
+    history: dict[str, list[Tensor]] = {"gamma": [], "kernel": [], "turned": [], "foretold": [], "accuracy": []}
     for step in range(p.updates + 1):
         if step in shown:
             steps.append(step)
             logits = torch.stack([_judge(net, other_images) for net in nets])
             history["gamma"].append(torch.stack([scales(net) for net in nets]))
             history["kernel"].append(torch.stack([squares(net) for net in nets]).sqrt())
+            history["turned"].append(torch.stack([angles(net, kernels(started)) for net in nets]))
             history["foretold"].append(foretold.sqrt())
-            history["loss"].append(torch.stack([nn.functional.cross_entropy(z, other_labels) for z in logits]))
             history["accuracy"].append((logits.argmax(-1) == other_labels).float().mean(-1))
             parameters = list(nets[CHOSEN].parameters())
             yield Result(
@@ -185,6 +195,8 @@ def run(p: Params) -> Iterator[Result]:
                 decays=torch.tensor([parameter.ndim >= axes[CHOSEN] for parameter in parameters]),
                 updates=torch.tensor(steps),
                 **{name: torch.stack(values, 1) for name, values in history.items()},
+                started=tuple(weight.detach() for weight in started.parameters()),
+                weights=tuple(tuple(weight.detach().clone() for weight in net.parameters()) for net in nets),
             )
         if step < p.updates:
             batch = next(order)
@@ -220,66 +232,117 @@ def readings(p: Params, r: Result) -> dict[str, str | float]:
 
 def figure(p: Params, r: Result) -> dict[str, go.Figure]:
     return {
+        "Every number of both networks, over the largest in its tensor at the start: what decays pales.": (
+            _everything(p, r)
+        ),
+        f"Kernel {p.layer} turns as it learns, and faster the shorter it is. Dots: the length foretold.": _kernel(p, r),
         f"Each scale γ of normalization {p.layer}: kept free, or pulled down with everything.": _scales(p, r),
-        "The length of its kernel. Dots: foretold from gradients and decay; where they part, ε counts.": _kernel(p, r),
-        f"What decays under “{p.rule}”, by size.": _groups(r),
-        "Loss on other digits.": _loss(p, r),
     }
 
 
-def _scales(p: Params, r: Result) -> go.Figure:
-    fig = style.figure(x="updates", y="γ")
-    # One line a network with gaps between channels: 24 lines of their own would be slow to draw.
-    gap = torch.full((1, WIDTH), torch.nan)
-    steps = torch.cat([r.updates, r.updates[-1:]]).repeat(WIDTH)
-    for which, name in ((TWIN, "everything decays"), (CHOSEN, p.rule)):
-        channels = torch.cat([r.gamma[which, :, p.layer - 1], gap]).T.flatten()
-        line = {"color": COLORS[which], "dash": DASHES[which], "width": 1.5}
-        fig.add_scatter(x=steps.numpy(), y=channels.numpy(), mode="lines", name=name, line=line)
-    return fig.update_xaxes(range=[0, p.updates])
+def _everything(p: Params, r: Result) -> go.Figure:
+    fig = style.figure(height=520)
+    rows, columns, apart = 3 * WIDTH, 161, 16
+    cells = torch.full((2 * rows + apart, columns), torch.nan)
+    frames: dict[bool, list[tuple[int, int, int, int]]] = {True: [], False: []}
+    for which, rule in enumerate((p.rule, "everything")):
+        left, top = 0, which * (rows + apart)
+        title = f"Decay of <b>{rule}</b>: {float(r.accuracy[which, -1]):.1%} read right"
+        fig.add_annotation(x=0, y=top - 6, xanchor="left", yanchor="bottom", text=title, showarrow=False)
+        for name, weight, start in zip(r.names, r.weights[which], r.started, strict=True):
+            tile = _tile(weight)
+            bottom, right = top + tile.shape[0], left + tile.shape[1]
+            # β and the bias start at zero: they are shown as they are.
+            cells[top:bottom, left:right] = tile / (float(start.abs().max()) or 1.0)
+            frames[weight.ndim >= RULES[rule]].append((left, top, right, bottom))
+            short = name if right - left > 3 else name[0]
+            fig.add_annotation(x=(left + right) / 2, y=top - 1, yanchor="bottom", text=short, showarrow=False)
+            left = right + (5 if name.startswith("β") else 2)
+    fig.add_heatmap(
+        x0=0.5,
+        y0=0.5,
+        z=cells.numpy(),
+        zmin=-1.5,
+        zmax=1.5,
+        colorscale=style.DIVERGING,
+        colorbar={"thickness": 10, "tickvals": [-1, 0, 1]},
+        hovertemplate="%{z:.2f} of the largest at the start<extra></extra>",
+    )
+    for decays, name, color, dash in ((True, "decays", style.ORANGE, "dot"), (False, "does not", style.BLUE, "solid")):
+        corners = [(left, right, right, left, left, None) for left, _, right, _ in frames[decays]]
+        heights = [(top, top, bottom, bottom, top, None) for _, top, _, bottom in frames[decays]]
+        fig.add_scatter(
+            x=sum(corners, ()),
+            y=sum(heights, ()),
+            mode="lines",
+            name=name,
+            line={"color": color, "dash": dash, "width": 2.5},
+            hoverinfo="skip",
+        )
+    fig.update_xaxes(visible=False, range=[-1, columns + 1])
+    fig.update_yaxes(visible=False, range=[2 * rows + apart + 1, -13])
+    return fig.update_layout(margin={"l": 8, "r": 8, "b": 8})
+
+
+def _tile(weight: Tensor) -> Tensor:
+    """A parameter tensor as a picture, a band of three rows to each output, so that a kernel is beside its γ and β."""
+    if weight.ndim == KERNEL_AXES:
+        return weight.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
+    return weight.reshape(len(weight), -1).repeat_interleave(3, 0).repeat_interleave(3, 1)
 
 
 def _kernel(p: Params, r: Result) -> go.Figure:
-    fig = _over_updates(p, r, r.kernel[:, :, p.layer - 1], y="length of the kernel")
-    for which in (TWIN, CHOSEN):
-        marker = {"color": COLORS[which], "symbol": style.SYMBOLS[which], "size": 6}
-        foretold = r.foretold[which, :, p.layer - 1]
+    """The kernel as a hand that turns from where it pointed at the start, as long as it is."""
+    fig = style.figure(x="length along its start", y="length across it", height=400)
+    layer = p.layer - 1
+    reach = 1.1 * float(torch.stack([r.kernel, r.foretold])[..., layer].max())
+    quarter = torch.linspace(0, torch.pi / 2, 31)
+    for share in (0.25, 0.5, 0.75, 1.0):
+        ring = {"color": style.GRAY, "width": 0.8, "dash": "dot"}
+        radius = share * float(r.kernel[CHOSEN, 0, layer])
         fig.add_scatter(
-            x=r.updates.numpy(), y=foretold.numpy(), mode="markers", name="foretold", marker=marker, showlegend=False
+            x=(radius * quarter.cos()).numpy(),
+            y=(radius * quarter.sin()).numpy(),
+            mode="lines",
+            line=ring,
+            hoverinfo="skip",
+            showlegend=False,
         )
-    return fig.update_yaxes(rangemode="tozero")
-
-
-def _loss(p: Params, r: Result) -> go.Figure:
-    return _over_updates(p, r, r.loss, y="loss, nats").update_yaxes(rangemode="tozero")
-
-
-def _over_updates(p: Params, r: Result, curves: Tensor, *, y: str) -> go.Figure:
-    fig = style.figure(x="updates", y=y)
-    for which, name in ((TWIN, "everything decays"), (CHOSEN, p.rule)):
+    for which, rule in ((TWIN, "everything"), (CHOSEN, p.rule)):
+        angle, length, foretold = (values[which, :, layer] for values in (r.turned, r.kernel, r.foretold))
+        x, y = length * angle.cos(), length * angle.sin()
         line = {"color": COLORS[which], "dash": DASHES[which], "width": 2.5}
-        fig.add_scatter(x=r.updates.numpy(), y=curves[which].numpy(), mode="lines", name=name, line=line)
-    return fig.update_xaxes(range=[0, p.updates])
-
-
-def _groups(r: Result) -> go.Figure:
-    fig = style.figure(x="numbers in the tensor (log)")
-    for name, mine, color, shape in (
-        ("decays", r.decays, style.ORANGE, "/"),
-        ("does not", ~r.decays, style.BLUE, ""),
-    ):
-        at = mine.nonzero().flatten().tolist()
-        fig.add_bar(
-            y=[r.names[i] for i in at],
-            x=[int(r.sizes[i]) for i in at],
-            name=name,
-            orientation="h",
-            marker={"color": color, "pattern": {"shape": shape}},
+        fig.add_scatter(x=x.numpy(), y=y.numpy(), mode="lines", name=f"decay of {rule}", line=line)
+        fig.add_scatter(
+            x=[0, float(x[-1])],
+            y=[0, float(y[-1])],
+            mode="lines",
+            line={**line, "width": 5 - 2 * which},
+            hoverinfo="skip",
+            showlegend=False,
         )
-    fig.update_xaxes(type="log", dtick=1, range=[0, 3.4])
-    fig.update_yaxes(type="category", categoryorder="array", categoryarray=r.names[::-1])
-    fig.update_layout(margin={"l": 84})
-    return fig
+        fig.add_scatter(
+            x=(foretold * angle.cos()).numpy(),
+            y=(foretold * angle.sin()).numpy(),
+            mode="markers",
+            marker={"color": COLORS[which], "symbol": style.SYMBOLS[which], "size": 6},
+            showlegend=False,
+        )
+    across = min(0.0, float((r.kernel * r.turned.cos())[..., layer].min()))
+    fig.update_xaxes(range=[1.1 * across, reach], constrain="domain")
+    return fig.update_yaxes(range=[0, reach], scaleanchor="x", constrain="domain")
+
+
+def _scales(p: Params, r: Result) -> go.Figure:
+    fig = style.figure(x="updates", y="γ", height=400)
+    # One line a network with gaps between channels: 24 lines of their own would be slow to draw.
+    gap = torch.full((1, WIDTH), torch.nan)
+    steps = torch.cat([r.updates, r.updates[-1:]]).repeat(WIDTH)
+    for which, rule in ((TWIN, "everything"), (CHOSEN, p.rule)):
+        channels = torch.cat([r.gamma[which, :, p.layer - 1], gap]).T.flatten()
+        line = {"color": COLORS[which], "dash": DASHES[which], "width": 1.5}
+        fig.add_scatter(x=steps.numpy(), y=channels.numpy(), mode="lines", name=f"decay of {rule}", line=line)
+    return fig.update_xaxes(range=[0, p.updates])
 
 
 @law("The two groups hold every parameter exactly once.", source="Jia 2018, Sec. 3.2")

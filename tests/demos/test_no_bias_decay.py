@@ -63,9 +63,32 @@ def test_a_rule_decays_as_many_tensors_as_it_says(rule, decaying):
     assert [name.startswith(("kernel", "matrix")) for name in first.names] == [w.ndim >= 2 for w in parameters]
 
 
+def test_a_kernel_that_is_scaled_has_not_turned_and_one_at_a_right_angle_has_by_a_quarter():
+    net, pi = _network(), torch.pi
+    started = [kernel.detach().clone() for kernel in demo.kernels(net)]
+    for kernel, factor in zip(demo.kernels(net), (3.0, -1.0, 0.0), strict=True):
+        # A swap of neighbors with one sign turned is at a right angle to any kernel.
+        quarter = torch.stack([-kernel[1::2], kernel[::2]], 1).flatten(0, 1)
+        kernel.data = factor * kernel.data if factor else quarter.data
+    assert demo.angles(net, started).tolist() == pytest.approx([0.0, pi, pi / 2], abs=1e-6)
+
+
+def test_the_picture_holds_every_kernel_as_it_is_beside_its_own_scales():
+    p = demo.Params(updates=50)
+    *_, last = demo.run(p)
+    (heat,) = next(iter(demo.figure(p, last).values())).select_traces("heatmap")
+    kernel, gamma = last.weights[demo.CHOSEN][3:5]  # the second convolution's
+    largest = last.started[3].abs().max()
+    for output, channel in ((0, 0), (5, 7), (11, 11)):
+        left = 18 + 3 * channel  # after a kernel, γ and β of three columns each and the gaps
+        cells = torch.tensor(heat.z[3 * output : 3 * output + 3])
+        torch.testing.assert_close(cells[:, left : left + 3], kernel[output, channel] / largest)
+        assert (cells[:, 56:59] == gamma[output]).all()
+
+
 def test_with_the_same_rule_both_networks_stay_the_same():
     *_, last = demo.run(demo.Params(rule="everything", updates=50))
-    for name in ("gamma", "kernel", "foretold", "loss", "accuracy"):
+    for name in ("gamma", "kernel", "turned", "foretold", "accuracy"):
         both = getattr(last, name)
         assert torch.equal(both[demo.CHOSEN], both[demo.TWIN]), name
 
