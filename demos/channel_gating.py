@@ -214,7 +214,7 @@ def run(p: Params) -> Iterator[Result]:
     generator = torch.Generator().manual_seed(p.seed)
     nets = [build(lambda: Network(p), generator)]
     nets.append(copy.deepcopy(nets[0]))
-    descents = [Descent(net) for net in nets]
+    descents = [Descent(net.parameters()) for net in nets]
     order, shown = batches(len(images), BATCH, p.updates, generator), frame_steps(p.updates, 5)
     steps, accuracy, opened = [], [], []
     for step in range(p.updates + 1):

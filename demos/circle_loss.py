@@ -38,13 +38,13 @@ from demos.kit import (
     less_than,
     style,
 )
+from demos.kit.surface import plane
 
 TOPIC = "losses"
 NEGATIVES, POSITIVES = 8, 4
 OTHERS = ("softmax with margin", "triplet")
 STEPS, RATE = 120, 0.05  # of the path that similarities take on their own
 S_N, S_P = torch.linspace(-0.4, 1, 57, dtype=torch.float64), torch.linspace(0, 1, 41, dtype=torch.float64)
-INK, PAPER = "#23262b", "#fbfaf6"  # over the surface, whose colors no theme changes
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -150,7 +150,7 @@ def follow(loss: Loss, start: Tensor, rate: float, steps: int) -> Tensor:
 
 def run(p: Params) -> Result:
     losses = (_circle(p), _other(p))
-    grid = torch.stack(torch.meshgrid(S_N, S_P, indexing="xy"), -1)
+    grid = plane(S_N, S_P)
     starts = grid[2::5, 3::5].flatten(0, 1)
     point = torch.tensor([p.negative, p.positive], dtype=torch.float64)
     similarities = _similarities(p.seed)
@@ -207,7 +207,7 @@ def figure(p: Params, r: Result) -> dict[str, go.Figure]:
         y=r.optimum[1:].numpy(),
         mode="markers",
         name="optimum",
-        marker={"symbol": "star", "size": 14, "color": style.GREEN, "line": {"color": INK, "width": 1}},
+        marker={"symbol": "star", "size": 14, "color": style.GREEN, "line": {"color": style.INK, "width": 1}},
     )
     return {
         "Circle loss: every arrow points at the star, and is the longer the farther. Orange: a high loss.": circle,
@@ -226,7 +226,7 @@ def _plane(p: Params, r: Result, which: int, *, top: float) -> go.Figure:
         z=r.surface[which].numpy(),
         zmin=0,
         zsmooth="best",
-        colorscale=[[0.0, PAPER], [1.0, style.ORANGE]],
+        colorscale=[[0.0, style.PAPER], [1.0, style.ORANGE]],
         showscale=False,
         hovertemplate="s_n %{x:.2f}, s_p %{y:.2f}: loss / γ = %{z:.3f}<extra></extra>",
     )
@@ -239,12 +239,12 @@ def _plane(p: Params, r: Result, which: int, *, top: float) -> go.Figure:
         x=x,
         y=y,
         mode="lines+markers",
-        line={"color": INK, "width": 1.5},
+        line={"color": style.INK, "width": 1.5},
         marker={
             "symbol": "arrow",
             "angleref": "previous",
             "size": [0, 8, 0] * len(tips),
-            "color": INK,
+            "color": style.INK,
             "opacity": 1,
             "line": {"width": 0},
         },
@@ -252,13 +252,11 @@ def _plane(p: Params, r: Result, which: int, *, top: float) -> go.Figure:
         showlegend=False,
     )
     _line(fig, r.paths[which], "path of the point", {"color": style.PURPLE, "width": 3, "dash": "dot"})
-    marker = {"color": style.PURPLE, "size": 11, "line": {"color": PAPER, "width": 2}}
+    marker = {"color": style.PURPLE, "size": 11, "line": {"color": style.PAPER, "width": 2}}
     fig.add_scatter(
         x=[p.negative], y=[p.positive], mode="markers", name="point", marker=marker, showlegend=False, hoverinfo="skip"
     )
-    fig.update_xaxes(range=[-0.52, 1.02], constrain="domain", tickvals=[0, 0.5, 1], showgrid=False)
-    fig.update_yaxes(range=[-0.02, top], constrain="domain", tickvals=[0, 0.5, 1], showgrid=False, scaleanchor="x")
-    return fig
+    return style.equal_aspect(fig, (-0.52, 1.02), (-0.02, top), tickvals=[0, 0.5, 1], showgrid=False)
 
 
 def _line(fig: go.Figure, points: Tensor, name: str, line: dict[str, object]) -> None:

@@ -133,7 +133,7 @@ def run(p: Params) -> Iterator[Result]:
     images, labels, test, truth = digits_split(seed=p.seed)
     x, test_x = images.flatten(1), test.flatten(1)
     network = AdaptiveGraph(p.blocks, generator)
-    descent = Descent(network)
+    descent = Descent(network.parameters())
     noise = gumbel_difference(torch.rand(p.updates, BATCH, p.blocks, generator=generator))
     fresh = gumbel_difference(torch.rand(len(test), p.blocks, generator=generator))
     other = torch.randperm(len(test), generator=generator)

@@ -228,7 +228,7 @@ def _map(p: Params, r: Result) -> go.Figure:
         x=[r.column],
         y=[r.row],
         mode="markers",
-        marker={"color": style.RED, "symbol": "x", "size": 13, "line": {"color": "#fbfaf6", "width": 1.5}},
+        marker={"color": style.RED, "symbol": "x", "size": 13, "line": {"color": style.PAPER, "width": 1.5}},
         hoverinfo="skip",
         showlegend=False,
     )

@@ -178,9 +178,7 @@ def _survival(r: Result) -> go.Figure:
         colorbar={"title": {"text": "kept"}, "thickness": 12, "tickformat": ".0%"},
         hovertemplate="row %{y}, column %{x}: %{z:.3f}<extra></extra>",
     )
-    style.image_panel(fig)
-    fig.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 8})
-    return fig
+    return style.image_panel(fig)
 
 
 def _shares(p: Params, r: Result) -> go.Figure:

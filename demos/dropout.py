@@ -360,7 +360,7 @@ def _trained(seed: int, rate: float) -> tuple[float, float]:
                 out = out * dropout_factors(out.shape, rate, generator, training=training)
         return out
 
-    descent = Descent(network)
+    descent = Descent(network.parameters())
     with one_thread():
         for batch in batches(LABELED, BATCH, UPDATES, generator):
             descent.step(nn.functional.cross_entropy(logits(x[batch], True), y[batch]), RATE)

@@ -13,7 +13,6 @@ trained here on two moons, a share of the labels flipped, are the same but for f
 batches and learning rate.
 """
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -38,7 +37,8 @@ from demos.kit import (
     style,
 )
 from demos.kit.data import two_moons
-from demos.kit.training import Descent, batches, frame_steps, one_thread, perceptron
+from demos.kit.surface import border, plane, scatter, surface
+from demos.kit.training import Descent, History, accuracy, batches, perceptron, train, twins
 
 TOPIC = "training"
 BATCH, RATE, NOISE, FRAMES = 50, 0.1, 0.2, 40
@@ -46,8 +46,6 @@ WIDTHS = (2, 64, 64, 2)
 ACROSS, UP = torch.linspace(-2, 3, 51), torch.linspace(-1.5, 2, 41)
 WITHOUT, WITH = 0, 1
 NAMES, COLORS, DASHES = ("without flooding", "with flooding"), (style.GRAY, style.BLUE), ("dash", "solid")
-# For what is drawn over the surface, whose colors no theme changes.
-INK, PAPER = "#23262b", "#fbfaf6"
 
 
 @dataclass(frozen=True)
@@ -109,44 +107,40 @@ def run(p: Params) -> Iterator[Result]:
     y = flip(labels, p.flipped, generator)
     new_x, right = two_moons(1_000, noise=NOISE, generator=generator)
     new_y = flip(right, p.flipped, generator)
-    networks = [perceptron(WIDTHS, generator)]
-    networks.append(copy.deepcopy(networks[0]))
-    descents = [Descent(network) for network in networks]
+    networks = twins(perceptron(WIDTHS, generator))
+    descents = [Descent(network.parameters()) for network in networks]
     order = batches(len(x), BATCH, p.updates, generator)
-    plane = torch.stack(torch.meshgrid(ACROSS, UP, indexing="xy"), -1)
     possible = torch.linspace(0, 1.5, 151)
-    shown, steps, train, test, clean, accuracy = frame_steps(p.updates, FRAMES), [], [], [], [], []
-    uphill = 0
-    for update in range(p.updates + 1):
-        if update in shown:
-            with torch.no_grad(), one_thread():
-                steps.append(update)
-                train.append(mean_losses(networks, x, y))
-                test.append(mean_losses(networks, new_x, new_y))
-                clean.append(mean_losses(networks, new_x, right))
-                guesses = torch.stack([network(new_x).argmax(-1) for network in networks])
-                surface = torch.stack([network(plane).softmax(-1)[..., 1] for network in networks])
-            accuracy.append((guesses == right).float().mean(-1))
-            yield Result(
-                points=x,
-                labels=y,
-                wrong=y != labels,
-                updates=torch.tensor(steps),
-                train=torch.stack(train, -1),
-                test=torch.stack(test, -1),
-                clean=torch.stack(clean, -1),
-                accuracy=torch.stack(accuracy, -1),
-                uphill=uphill / max(update, 1),
-                surface=surface,
-                flood=torch.stack([possible, flood(possible, p.level)]),
-            )
-        if update < p.updates:
-            batch = next(order)
-            with one_thread():
-                ordinary, mine = (nn.functional.cross_entropy(network(x[batch]), y[batch]) for network in networks)
-                descents[WITHOUT].step(ordinary, RATE)
-                descents[WITH].step(flood(mine, p.level), RATE)
-            uphill += int(mine < p.level)
+    history, uphill = History(), 0
+
+    def step(update: int) -> None:
+        nonlocal uphill
+        batch = next(order)
+        ordinary, mine = (nn.functional.cross_entropy(network(x[batch]), y[batch]) for network in networks)
+        descents[WITHOUT].step(ordinary, RATE)
+        descents[WITH].step(flood(mine, p.level), RATE)
+        uphill += int(mine < p.level)
+
+    @torch.no_grad()
+    def look(update: int) -> Result:
+        history.add(
+            updates=update,
+            train=mean_losses(networks, x, y),
+            test=mean_losses(networks, new_x, new_y),
+            clean=mean_losses(networks, new_x, right),
+            accuracy=torch.stack([accuracy(network(new_x), right) for network in networks]),
+        )
+        return Result(
+            points=x,
+            labels=y,
+            wrong=y != labels,
+            **history.stacked(-1),
+            uphill=uphill / max(update, 1),
+            surface=torch.stack([network(plane(ACROSS, UP)).softmax(-1)[..., 1] for network in networks]),
+            flood=torch.stack([possible, flood(possible, p.level)]),
+        )
+
+    yield from train(p.updates, FRAMES, step, look)
 
 
 def readings(p: Params, r: Result) -> dict[str, str | float]:
@@ -193,41 +187,19 @@ def _flooded(p: Params, r: Result) -> go.Figure:
 
 def _over_updates(p: Params, r: Result, curves: Tensor, y: str) -> go.Figure:
     fig = style.figure(x="updates", y=y)
-    for name, color, dash, curve in zip(NAMES, COLORS, DASHES, curves, strict=True):
-        line = {"color": color, "dash": dash}
-        fig.add_scatter(x=r.updates.numpy(), y=curve.numpy(), mode="lines", name=name, line=line)
-    fig.update_xaxes(range=[0, p.updates])
-    fig.update_yaxes(rangemode="tozero")
-    return fig
+    style.lines(fig, r.updates.numpy(), NAMES, curves, colors=COLORS, dashes=DASHES)
+    return fig.update_xaxes(range=[0, p.updates]).update_yaxes(rangemode="tozero")
 
 
 def _surface(r: Result, which: int) -> go.Figure:
-    fig = style.figure(height=380)
-    plane = {"x": ACROSS.numpy(), "y": UP.numpy(), "z": r.surface[which].numpy(), "hoverinfo": "skip"}
-    fig.add_heatmap(**plane, colorscale=style.DIVERGING, zmin=0, zmax=1, zsmooth="best", showscale=False)
-    contours = {"start": 0.5, "end": 0.5, "size": 1, "coloring": "none"}
-    fig.add_contour(**plane, contours=contours, line={"color": INK, "width": 1.5}, showscale=False, showlegend=False)
+    fig = surface(ACROSS, UP, r.surface[which])
+    border(fig, ACROSS, UP, r.surface[which])
     for label, (color, symbol) in enumerate(((style.BLUE, "circle"), (style.ORANGE, "square"))):
-        for wrong in (False, True):
-            chosen = r.points[(r.labels == label) & (r.wrong == wrong)]
-            fig.add_scatter(
-                x=chosen[:, 0].numpy(),
-                y=chosen[:, 1].numpy(),
-                showlegend=len(chosen) > 0,
-                mode="markers",
-                name=f"labeled {label}" + (", flipped" if wrong else ""),
-                marker={
-                    "color": color,
-                    "symbol": "x" if wrong else symbol,
-                    "size": 9 if wrong else 6,
-                    "line": {"color": INK if wrong else PAPER, "width": 1},
-                },
-                hoverinfo="skip",
-            )
-    fig.update_xaxes(visible=False, range=[float(ACROSS[0]), float(ACROSS[-1])], constrain="domain")
-    fig.update_yaxes(visible=False, range=[float(UP[0]), float(UP[-1])], scaleanchor="x", constrain="domain")
-    fig.update_layout(margin={"l": 8, "r": 8, "b": 8})
-    return fig
+        labeled, name = r.labels == label, f"labeled {label}"
+        scatter(fig, r.points[labeled & ~r.wrong], name=name, color=color, symbol=symbol)
+        flipped = r.points[labeled & r.wrong]
+        scatter(fig, flipped, name=f"{name}, flipped", edge=style.INK, color=color, symbol="x", size=9)
+    return fig.update_layout(xaxis_visible=False, yaxis_visible=False, margin={"l": 8, "r": 8, "b": 8})
 
 
 @law("The flooded loss is never below the level, and touches it only there.", source="Sec. 3, definition")
@@ -260,9 +232,8 @@ def gradient_turns_below_the_level(p: Params) -> Evidence:
 def level_zero_is_ordinary_training(p: Params) -> Evidence:
     generator = torch.Generator().manual_seed(p.seed)
     x, y = two_moons(p.points, noise=NOISE, generator=generator)
-    flooded = perceptron(WIDTHS, generator)
-    ordinary = copy.deepcopy(flooded)
-    descents = Descent(flooded), Descent(ordinary)
+    flooded, ordinary = twins(perceptron(WIDTHS, generator))
+    descents = Descent(flooded.parameters()), Descent(ordinary.parameters())
     for batch in batches(p.points, BATCH, 20, generator):
         descents[0].step(flood(nn.functional.cross_entropy(flooded(x[batch]), y[batch]), 0.0), RATE)
         descents[1].step(nn.functional.cross_entropy(ordinary(x[batch]), y[batch]), RATE)
@@ -370,10 +341,10 @@ def lowers_the_clean_test_loss() -> Evidence:
 
 @report("Flooding does not cost accuracy on new points.", source="Sec. 4, where it gains")
 def accuracy_on_new_points() -> Evidence:
-    accuracy = torch.stack([_last_quarter(_trained(seed).accuracy) for seed in SEEDS]).mean(0)
+    right = torch.stack([_last_quarter(_trained(seed).accuracy) for seed in SEEDS]).mean(0)
     return at_least(
-        accuracy[WITH],
-        accuracy[WITHOUT],
+        right[WITH],
+        right[WITHOUT],
         why="defaults, mean over seeds 0 to 2 and the last quarter of the updates; the reference is without flooding",
         quantity="accuracy with flooding",
     )

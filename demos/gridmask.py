@@ -221,22 +221,15 @@ def _spread(p: Params, r: Result) -> go.Figure:
 
 def _kept(p: Params, r: Result) -> go.Figure:
     fig = style.figure(x="ratio r", y="share kept")
-    least, mean, largest = r.kept.numpy()
+    least, mean, largest = r.kept
     ratios = r.ratios.numpy()
-    fig.add_scatter(x=ratios, y=least, mode="lines", line={"width": 0}, showlegend=False, hoverinfo="skip")
-    fig.add_scatter(
-        x=ratios,
-        y=largest,
-        mode="lines",
-        line={"width": 0},
-        fill="tonexty",
-        fillcolor="rgba(63, 124, 196, 0.25)",
-        name="range over offsets",
-    )
+    style.band(fig, r.ratios, least, largest, color=style.BLUE, name="range over offsets")
     fig.add_scatter(
         x=ratios, y=1 - (1 - ratios) ** 2, mode="lines", name="1 − (1 − r)²", line={"color": style.GRAY, "dash": "dash"}
     )
-    fig.add_scatter(x=ratios, y=mean, mode="markers", name="mean over offsets", marker={"color": style.BLUE, "size": 7})
+    fig.add_scatter(
+        x=ratios, y=mean.numpy(), mode="markers", name="mean over offsets", marker={"color": style.BLUE, "size": 7}
+    )
     fig.add_scatter(
         x=[p.ratio],
         y=[r.share],

@@ -264,9 +264,7 @@ def _triangle(p: Params, r: Result) -> go.Figure:
         x, y = on_triangle(point).tolist()
         marker = {"color": style.RED, "symbol": symbol, "size": 11, "line": {"width": 2, "color": style.RED}}
         fig.add_scatter(x=[x], y=[y], mode="markers", name=name, marker=marker)
-    fig.update_xaxes(visible=False, range=[-0.2, 1.2], constrain="domain")
-    fig.update_yaxes(visible=False, range=[-0.25, 1.1], scaleanchor="x", constrain="domain")
-    return fig
+    return style.equal_aspect(fig, (-0.2, 1.2), (-0.25, 1.1), visible=False)
 
 
 def _bars(p: Params, r: Result) -> go.Figure:
@@ -284,9 +282,7 @@ def _bars(p: Params, r: Result) -> go.Figure:
 
 def _over_temperature(p: Params, r: Result, curves: Tensor, chosen: float, *, y: str, log_y: bool = False) -> go.Figure:
     fig = style.figure(x="temperature τ (log)", y=y, log_x=True, log_y=log_y)
-    for name, curve, color, dash in zip(ESTIMATORS, curves, style.SEQUENCE, style.DASHES, strict=False):
-        line = {"color": color, "dash": dash}
-        fig.add_scatter(x=r.temperatures.numpy(), y=curve.numpy(), mode="lines", name=name, line=line)
+    style.lines(fig, r.temperatures.numpy(), ESTIMATORS, curves)
     marker = {"color": style.RED, "size": 10}
     fig.add_scatter(x=[p.temperature], y=[chosen], mode="markers", name=f"τ = {p.temperature:.3g}", marker=marker)
     fig.add_vline(x=p.temperature, line={"color": style.RED, "width": 1})
@@ -297,18 +293,8 @@ def _over_temperature(p: Params, r: Result, curves: Tensor, chosen: float, *, y:
 def _add_bands(fig: go.Figure, r: Result) -> None:
     """Two standard errors around each curve; the view keeps to the relaxed ones, as REINFORCE may be far above."""
     low, high = (r.bias - 2 * r.error).clamp(min=0), r.bias + 2 * r.error
-    there_and_back = torch.cat([r.temperatures, r.temperatures.flip(0)]).numpy()
     for below, above, color in zip(low, high, style.SEQUENCE, strict=False):
-        fig.add_scatter(
-            x=there_and_back,
-            y=torch.cat([above, below.flip(0)]).numpy(),
-            fill="toself",
-            fillcolor=color,
-            opacity=0.2,
-            mode="none",
-            hoverinfo="skip",
-            showlegend=False,
-        )
+        style.band(fig, r.temperatures, below, above, color=color)
     fig.update_yaxes(range=[0, 1.05 * float(high[:2].max())])
 
 

@@ -14,7 +14,6 @@ logit over the others, in nats, $\Delta^\ast$ the lead at which the cross-entrop
 here on UCI digits ($K = 10$) are the same but for the labels: they share initial weights, batches and learning rate.
 """
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 
 from demos.kit import Choice, Evidence, Knobs, Range, Seed, at_most, equal, finding, law, less_than, report, style
 from demos.kit.data import digits_split
-from demos.kit.training import Descent, batches, frame_steps, one_thread, perceptron
+from demos.kit.training import Descent, History, accuracy, batches, perceptron, train, twins
 
 TOPIC = "training"
 ALL, WRONG = "all K classes", "the K − 1 wrong ones"
@@ -152,38 +151,34 @@ def run(p: Params) -> Iterator[Result]:
     generator = torch.Generator().manual_seed(p.seed)
     x, y, new_x, new_y = digits_split()
     x, new_x = x.flatten(1), new_x.flatten(1)
-    networks = [perceptron(WIDTHS, generator)]
-    networks.append(copy.deepcopy(networks[0]))
-    descents = [Descent(network) for network in networks]
+    networks = twins(perceptron(WIDTHS, generator))
+    descents = [Descent(network.parameters()) for network in networks]
     labels = [smooth_labels(y, DIGITS, smoothing, p.form).float() for smoothing in (0.0, p.smoothing)]
-    order = batches(len(x), BATCH, p.updates, generator)
-    shown, steps, lead, spread = frame_steps(p.updates, 20), [], [], []
-    for update in range(p.updates + 1):
-        if update in shown:
-            with torch.no_grad(), one_thread():
-                leads = torch.stack([mean_lead(network(x), y) for network in networks])
-                features = torch.stack([network[:-1](new_x) for network in networks])
-                guesses = torch.stack([network(new_x) for network in networks]).softmax(-1)
-            steps.append(update)
-            lead.append(leads.mean(-1))
-            spread.append(leads.std(-1))
-            yield Result(
-                updates=torch.tensor(steps),
-                lead=torch.stack(lead, -1),
-                spread=torch.stack(spread, -1),
-                confidence=guesses.amax(-1).mean(-1),
-                accuracy=(guesses.argmax(-1) == new_y).float().mean(-1),
-                error=torch.stack([calibration_error(guess, new_y) for guess in guesses]),
-                scatter=torch.stack([scatter_ratio(f, new_y) for f in features]),
-                features=features,
-                templates=torch.stack([network[-1].weight.detach().clone() for network in networks]),
-                labels=new_y,
-            )
-        if update < p.updates:
-            batch = next(order)
-            with one_thread():
-                for network, descent, target in zip(networks, descents, labels, strict=True):
-                    descent.step(cross_entropy(network(x[batch]), target[batch]).mean(), RATE)
+    order, history = batches(len(x), BATCH, p.updates, generator), History()
+
+    def step(update: int) -> None:
+        batch = next(order)
+        for network, descent, target in zip(networks, descents, labels, strict=True):
+            descent.step(cross_entropy(network(x[batch]), target[batch]).mean(), RATE)
+
+    @torch.no_grad()
+    def look(update: int) -> Result:
+        leads = torch.stack([mean_lead(network(x), y) for network in networks])
+        features = torch.stack([network[:-1](new_x) for network in networks])
+        guesses = torch.stack([network(new_x) for network in networks]).softmax(-1)
+        history.add(updates=update, lead=leads.mean(-1), spread=leads.std(-1))
+        return Result(
+            **history.stacked(-1),
+            confidence=guesses.amax(-1).mean(-1),
+            accuracy=accuracy(guesses, new_y),
+            error=torch.stack([calibration_error(guess, new_y) for guess in guesses]),
+            scatter=torch.stack([scatter_ratio(f, new_y) for f in features]),
+            features=features,
+            templates=torch.stack([network[-1].weight.clone() for network in networks]),
+            labels=new_y,
+        )
+
+    yield from train(p.updates, 20, step, look)
 
 
 def examine(p: Params, r: Result) -> View:
@@ -268,19 +263,9 @@ def _loss(r: View) -> go.Figure:
 def _lead(p: Params, r: View) -> go.Figure:
     fig = style.figure(x="updates", y="lead of the true logit (nats)")
     trained = r.trained
-    there_and_back = torch.cat([trained.updates, trained.updates.flip(0)]).numpy()
-    for name, color, dash, lead, spread in zip(NAMES, COLORS, DASHES, trained.lead, trained.spread, strict=True):
-        fig.add_scatter(x=trained.updates.numpy(), y=lead.numpy(), name=name, line={"color": color, "dash": dash})
-        fig.add_scatter(
-            x=there_and_back,
-            y=torch.cat([lead - spread, (lead + spread).flip(0)]).numpy(),
-            fill="toself",
-            fillcolor=color,
-            opacity=0.2,
-            mode="none",
-            hoverinfo="skip",
-            showlegend=False,
-        )
+    style.lines(fig, trained.updates.numpy(), NAMES, trained.lead, colors=COLORS, dashes=DASHES)
+    for color, lead, spread in zip(COLORS, trained.lead, trained.spread, strict=True):
+        style.band(fig, trained.updates, lead - spread, lead + spread, color=color)
     if math.isfinite(r.goal):
         line = {"color": style.RED, "dash": "dot", "width": 1.5}
         fig.add_scatter(x=[0, p.updates], y=[r.goal] * 2, mode="lines", name="best lead", line=line)
@@ -446,10 +431,10 @@ def calibrates_better() -> Evidence:
 
 @report("Smoothed labels do not cost accuracy.", source="Sec. 7, where they gain 0.2 points on ImageNet")
 def accuracy_is_kept() -> Evidence:
-    accuracy = torch.stack([_trained(seed).accuracy for seed in SEEDS]).mean(0)
+    right = torch.stack([_trained(seed).accuracy for seed in SEEDS]).mean(0)
     return at_most(
-        accuracy[HARD],
-        accuracy[SMOOTH],
+        right[HARD],
+        right[SMOOTH],
         why="defaults, mean over seeds 0 to 2, 500 new digits each; the reference is the accuracy with smoothing",
         quantity="accuracy with hard labels",
     )

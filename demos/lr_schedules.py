@@ -14,7 +14,6 @@ them from 0. The networks trained here classify 8 × 8 digits by gradient descen
 nothing but the schedule.
 """
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,14 +40,14 @@ from demos.kit import (
     style,
 )
 from demos.kit.data import digits_split
-from demos.kit.training import batches, build, frame_steps, momentum_step, one_thread
+from demos.kit.training import Descent, accuracy, batches, mean_between, perceptron, train, twins
 
 TOPIC = "training"
-HIDDEN, MOMENTUM = 64, 0.9
+WIDTHS = (64, 64, 64, 10)
 CYCLIC = ("warm restarts", "triangle")
 CHOSEN, NO_WARMUP, NO_DECAY = 0, 1, 2
 NAMES = ("chosen", "without warm-up", "without decay")
-COLORS, DASHES, WIDTHS = (style.BLUE, style.RED, style.GRAY), ("solid", "dash", "dot"), (2.5, 1.5, 1.5)
+COLORS, DASHES, THICKNESS = (style.BLUE, style.RED, style.GRAY), ("solid", "dash", "dot"), (2.5, 1.5, 1.5)
 
 
 @dataclass(frozen=True)
@@ -138,64 +137,39 @@ def schedule(p: Params) -> Tensor:
     return torch.tensor((ramp + after)[: p.updates], dtype=torch.float64)
 
 
-def descend(network: nn.Module, velocity: list[Tensor], images: Tensor, labels: Tensor, rate: float) -> float:
-    """One update of the network and of its velocities, in place; returns the loss before it, nats."""
-    weights = list(network.parameters())
-    loss = nn.functional.cross_entropy(network(images), labels)
-    momentum_step(weights, velocity, torch.autograd.grad(loss, weights), rate, MOMENTUM)
-    return loss.item()
-
-
-def classifier(generator: torch.Generator) -> nn.Sequential:
-    """A network from digits (N, 1, 8, 8) to logits (N, 10), with two hidden layers."""
-
-    def layers() -> nn.Sequential:
-        hidden = (nn.Linear(64, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU())
-        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(HIDDEN, 10))
-
-    return build(layers, generator)
-
-
-def train(schedules: Tensor, batch: int, seed: int, *, noise: float, frames: int) -> Iterator[Result]:
+def trainings(schedules: Tensor, batch: int, seed: int, *, noise: float, frames: int) -> Iterator[Result]:
     """Trains one network on digits for each of the schedules (S, T): same initial weights, same noisy batches."""
     generator = torch.Generator().manual_seed(seed)
     images, labels, test_images, test_labels = digits_split()
-    networks = [classifier(generator)]
-    networks += [copy.deepcopy(networks[0]) for _ in schedules[1:]]
-    velocities = [[torch.zeros_like(weight) for weight in network.parameters()] for network in networks]
+    networks = twins(perceptron(WIDTHS, generator), len(schedules))
+    descents = [Descent(network.parameters()) for network in networks]
     updates = schedules.shape[1]
-    order, shown = batches(len(images), batch, updates, generator), frame_steps(updates, frames)
-    recent: list[list[float]] = []
-    seen, losses, accuracy = [], [], []
-    for update in range(updates + 1):
-        if update in shown:
-            with torch.no_grad(), one_thread():
-                guesses = torch.stack([network(test_images).argmax(-1) for network in networks])
-            seen.append(update)
-            accuracy.append((guesses == test_labels).float().mean(-1))
-            if recent:
-                losses.append(torch.tensor(recent).mean(0))
-                recent.clear()
-            yield Result(
-                rates=schedules,
-                seen=torch.tensor(seen),
-                losses=torch.stack(losses, -1) if losses else torch.empty(len(networks), 0),
-                accuracy=torch.stack(accuracy, -1),
-            )
-        if update < updates:
-            chosen = next(order)
-            x, y = images[chosen], labels[chosen]
-            if noise:
-                x = x + noise * torch.randn(x.shape, generator=generator)
-            with one_thread():
-                trained = zip(networks, velocities, schedules[:, update].tolist(), strict=True)
-                recent.append([descend(network, velocity, x, y, rate) for network, velocity, rate in trained])
+    order = batches(len(images), batch, updates, generator)
+    losses, seen, right = torch.empty(updates, len(networks)), [], []
+
+    def step(update: int) -> None:
+        chosen = next(order)
+        x = images[chosen]
+        if noise:
+            x = x + noise * torch.randn(x.shape, generator=generator)
+        for which, (network, descent) in enumerate(zip(networks, descents, strict=True)):
+            loss = nn.functional.cross_entropy(network(x.flatten(1)), labels[chosen])
+            descent.step(loss, float(schedules[which, update]))
+            losses[update, which] = loss.detach()
+
+    @torch.no_grad()
+    def look(update: int) -> Result:
+        seen.append(update)
+        right.append(torch.stack([accuracy(network(test_images.flatten(1)), test_labels) for network in networks]))
+        return Result(schedules, torch.tensor(seen), mean_between(losses, seen), torch.stack(right, -1))
+
+    yield from train(updates, frames, step, look)
 
 
 def run(p: Params) -> Iterator[Result]:
     variants = (p, p.but(warmup=0), p.but(decay="none"))
     schedules = torch.stack([schedule(variant) for variant in variants])
-    yield from train(schedules, p.batch, p.seed, noise=p.noise, frames=60)
+    yield from trainings(schedules, p.batch, p.seed, noise=p.noise, frames=60)
 
 
 def readings(p: Params, r: Result) -> dict[str, str | float]:
@@ -215,7 +189,7 @@ def figure(p: Params, r: Result) -> dict[str, go.Figure]:
         look = {
             "name": NAMES[which],
             "mode": "lines",
-            "line": {"color": COLORS[which], "dash": DASHES[which], "width": WIDTHS[which]},
+            "line": {"color": COLORS[which], "dash": DASHES[which], "width": THICKNESS[which]},
         }
         at = torch.arange(1, p.updates + 1)[::every].numpy()
         rate.add_scatter(x=at, y=r.rates[which, ::every].numpy(), **look)
@@ -394,7 +368,7 @@ def triangle_agrees_with_torch(p: Params) -> Evidence:
 @cache
 def _final_losses(p: Params, seeds: int) -> Tensor:
     """Mean training loss (seeds,) over the last tenth of the updates, nats, of networks with seeds 0, 1, ..."""
-    runs = [list(train(schedule(p)[None], p.batch, seed, noise=p.noise, frames=10)) for seed in range(seeds)]
+    runs = [list(trainings(schedule(p)[None], p.batch, seed, noise=p.noise, frames=10)) for seed in range(seeds)]
     return torch.stack([frames[-1].losses[0, -1] for frames in runs]).nan_to_num(math.inf)
 
 

@@ -13,7 +13,6 @@ $\alpha = 1$ makes every $\lambda$ equally likely. The two networks trained here
 share initial weights, batches and learning rate.
 """
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,10 +40,12 @@ from demos.kit import (
     style,
 )
 from demos.kit.data import digits, photograph, two_moons
-from demos.kit.training import batches, build, frame_steps, momentum_step, one_thread
+from demos.kit.pictures import pictures
+from demos.kit.surface import border, plane, scatter, surface
+from demos.kit.training import Descent, History, batches, perceptron, train, twins
 
 TOPIC = "augmentation"
-BATCH, HIDDEN, RATE, MOMENTUM = 50, 64, 0.1, 0.9
+BATCH, HIDDEN, RATE = 50, 64, 0.1
 DRAWS = 1_000
 # The ends of the line between the classes: the top of the upper moon (class 0) and the bottom of the lower (class 1).
 UPPER, LOWER = (0.0, 1.0), (1.0, -0.5)
@@ -54,8 +55,6 @@ ALONG = torch.linspace(-0.25, 1.25, 61)
 OFF = 0.5
 WITHOUT, WITH = 0, 1
 NAMES, COLORS, DASHES = ("without mixup", "with mixup"), (style.GRAY, style.GREEN), ("dash", "solid")
-# For what is drawn over the surface, whose colors no theme changes.
-INK, PAPER = "#23262b", "#fbfaf6"
 
 
 @dataclass(frozen=True)
@@ -143,26 +142,9 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 def classifier(generator: torch.Generator) -> nn.Sequential:
     """A network from points (N, 2) to logits (N, 2), with two hidden layers; untrained, it is undecided everywhere."""
-
-    def layers() -> nn.Sequential:
-        return nn.Sequential(
-            nn.Linear(2, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 2)
-        )
-
-    network = build(layers, generator)
+    network = perceptron((2, HIDDEN, HIDDEN, 2), generator)
     nn.init.zeros_(network[-1].weight)
     return network
-
-
-def descend(network: nn.Module, velocity: list[Tensor], loss: Tensor) -> None:
-    """One update of the network's weights and their velocities, in place: gradient descent with momentum."""
-    weights = list(network.parameters())
-    momentum_step(weights, velocity, torch.autograd.grad(loss, weights), RATE, MOMENTUM)
-
-
-def resting(network: nn.Module) -> list[Tensor]:
-    """Velocities of zero, one for each of the network's weights."""
-    return [torch.zeros_like(weight) for weight in network.parameters()]
 
 
 @torch.no_grad()
@@ -182,37 +164,33 @@ def run(p: Params) -> Iterator[Result]:
     x, labels = two_moons(p.points, noise=p.noise, generator=generator)
     new_x, new_labels = two_moons(2_000, noise=p.noise, generator=generator)
     y = nn.functional.one_hot(labels, 2).float()
-    networks = [classifier(generator)]
-    networks.append(copy.deepcopy(networks[0]))
-    velocities = [resting(network) for network in networks]
+    networks = twins(classifier(generator))
+    descents = [Descent(network.parameters()) for network in networks]
     shares = draw_shares(p.alpha, p.updates, generator).float()
-    order = batches(p.points, BATCH, p.updates, generator)
+    order, history = batches(p.points, BATCH, p.updates, generator), History()
+    everywhere = plane(ACROSS, UP)
+    off = torch.cdist(everywhere.flatten(0, 1), x).amin(-1).reshape(everywhere.shape[:2]) > OFF
 
-    plane = torch.stack(torch.meshgrid(ACROSS, UP, indexing="xy"), -1)
-    off = torch.cdist(plane.flatten(0, 1), x).amin(-1).reshape(plane.shape[:2]) > OFF
-    shown, steps, confidence = frame_steps(p.updates, 40), [], []
-    for update in range(p.updates + 1):
-        if update in shown:
-            surface = torch.stack([class_1(network, plane) for network in networks])
-            steps.append(update)
-            confidence.append(torch.maximum(surface, 1 - surface)[:, off].mean(-1))
-            guesses = torch.stack([class_1(network, new_x) > 0.5 for network in networks])
-            yield Result(
-                points=x,
-                labels=labels,
-                updates=torch.tensor(steps),
-                confidence=torch.stack(confidence, -1),
-                accuracy=(guesses == new_labels.bool()).float().mean(-1),
-                surface=surface,
-                line=torch.stack([class_1(network, between(ALONG)) for network in networks]),
-            )
-        if update < p.updates:
-            batch = next(order)
-            partner = torch.randperm(BATCH, generator=generator)
-            fed = ((x[batch], y[batch]), mixup(x[batch], y[batch], shares[update], partner))
-            with one_thread():
-                for network, velocity, (inputs, targets) in zip(networks, velocities, fed, strict=True):
-                    descend(network, velocity, cross_entropy(network(inputs), targets))
+    def step(update: int) -> None:
+        batch, partner = next(order), torch.randperm(BATCH, generator=generator)
+        fed = ((x[batch], y[batch]), mixup(x[batch], y[batch], shares[update], partner))
+        for network, descent, (inputs, targets) in zip(networks, descents, fed, strict=True):
+            descent.step(cross_entropy(network(inputs), targets), RATE)
+
+    def look(update: int) -> Result:
+        probability = torch.stack([class_1(network, everywhere) for network in networks])
+        history.add(updates=update, confidence=torch.maximum(probability, 1 - probability)[:, off].mean(-1))
+        guesses = torch.stack([class_1(network, new_x) > 0.5 for network in networks])
+        return Result(
+            points=x,
+            labels=labels,
+            **history.stacked(-1),
+            accuracy=(guesses == new_labels.bool()).float().mean(-1),
+            surface=probability,
+            line=torch.stack([class_1(network, between(ALONG)) for network in networks]),
+        )
+
+    yield from train(p.updates, 40, step, look)
 
 
 def examine(p: Params, r: Result) -> View:
@@ -268,28 +246,10 @@ def figure(p: Params, r: View) -> dict[str, go.Figure]:
 
 
 def _pictures(r: View) -> go.Figure:
-    fig = style.figure(height=240)
-    height, width = r.mixed.shape[-2:]
-    names = (f"first: {_named(r, 0)}", "mix", f"second: {_named(r, 1)}")
-    shares = (f"λ = {r.share:.2f}", "", f"1 − λ = {1 - r.share:.2f}")
-    for place, (image, name, share) in enumerate(zip((r.pair[0], r.mixed, r.pair[1]), names, shares, strict=True)):
-        left = place * 1.06 * width
-        pixels = (255 * image.expand(3, -1, -1).permute(1, 2, 0)).round().byte()
-        fig.add_image(z=pixels.numpy(), x0=left, name=name, hoverinfo="name")
-        fig.add_annotation(
-            x=left + (width - 1) / 2,
-            y=height - 0.5,
-            yanchor="top",
-            text=f"{name}<br>{share}" if share else name,
-            showarrow=False,
-        )
-    style.image_panel(fig)
-    fig.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 44})
-    return fig
-
-
-def _named(r: View, which: int) -> str:
-    return r.classes[int(r.targets[which].argmax())]
+    first, second = (r.classes[int(target.argmax())] for target in r.targets)
+    names = (f"first: {first}<br>λ = {r.share:.2f}", "mix", f"second: {second}<br>1 − λ = {1 - r.share:.2f}")
+    fig = pictures((r.pair[0], r.mixed, r.pair[1]), names=names, height=240)
+    return fig.update_layout(margin={"b": 44})
 
 
 def _label(r: View) -> go.Figure:
@@ -342,74 +302,25 @@ def _mark(fig: go.Figure, r: View) -> None:
 
 
 def _surface(r: View, which: int) -> go.Figure:
-    fig = style.figure()
-    surface = r.trained.surface[which].numpy()
-    fig.add_heatmap(
-        x=ACROSS.numpy(),
-        y=UP.numpy(),
-        z=surface,
-        zmin=0,
-        zmax=1,
-        zsmooth="best",
-        colorscale=style.DIVERGING,
-        showscale=False,
-        hovertemplate="p(class 1) = %{z:.3f}<extra></extra>",
-    )
-    fig.add_contour(
-        x=ACROSS.numpy(),
-        y=UP.numpy(),
-        z=surface,
-        contours={"start": 0.1, "end": 0.9, "size": 0.4, "coloring": "none", "showlabels": True},
-        line={"color": INK, "width": 1.5},
-        showscale=False,
-        showlegend=False,
-        name="borders",
-        hoverinfo="skip",
-    )
+    probability = r.trained.surface[which]
+    shown = {"hoverinfo": "z", "hovertemplate": "p(class 1) = %{z:.3f}<extra></extra>"}
+    fig = surface(ACROSS, UP, probability, height=style.HEIGHT, **shown)
+    border(fig, ACROSS, UP, probability, at=(0.1, 0.5, 0.9))
     for number, (color, symbol) in enumerate(((style.BLUE, "circle"), (style.ORANGE, "square"))):
         mine = r.trained.points[r.trained.labels == number][:150]
-        fig.add_scatter(
-            x=mine[:, 0].numpy(),
-            y=mine[:, 1].numpy(),
-            mode="markers",
-            name=f"class {number}",
-            marker={"color": color, "symbol": symbol, "size": 6, "line": {"color": PAPER, "width": 0.75}},
-            hoverinfo="skip",
-        )
-    line = between(ALONG)
-    fig.add_scatter(
-        x=line[:, 0].numpy(),
-        y=line[:, 1].numpy(),
-        mode="lines",
-        line={"color": INK, "width": 1.5, "dash": "dot"},
-        hoverinfo="skip",
-        showlegend=False,
-    )
-    here = between(torch.tensor(r.share)).tolist()
-    fig.add_scatter(
-        x=here[:1],
-        y=here[1:],
-        mode="markers",
-        name="λ on the line",
-        marker={"color": style.RED, "symbol": "x", "size": 11, "line": {"color": PAPER, "width": 1}},
-        hoverinfo="skip",
-    )
-    fig.update_xaxes(range=[float(ACROSS[0]), float(ACROSS[-1])], constrain="domain", tickvals=[-2, 0, 2])
-    fig.update_yaxes(range=[float(UP[0]), float(UP[-1])], scaleanchor="x", constrain="domain", tickvals=[-2, 0, 2])
-    return fig
+        scatter(fig, mine, name=f"class {number}", color=color, symbol=symbol)
+    x, y = between(ALONG).T.numpy()
+    line = {"color": style.INK, "width": 1.5, "dash": "dot"}
+    fig.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+    scatter(fig, between(torch.tensor([r.share])), name="λ on the line", color=style.RED, symbol="x", size=11)
+    return fig.update_xaxes(tickvals=[-2, 0, 2]).update_yaxes(tickvals=[-2, 0, 2])
 
 
 def _line(r: View) -> go.Figure:
     fig = style.figure(x="λ: from class 0's moon (0) to class 1's (1)", y="probability of class 1")
-    fig.add_scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode="lines",
-        name="λ itself",
-        line={"color": style.RED, "width": 1.5, "dash": "dot"},
-    )
-    for name, color, dash, values in zip(NAMES, COLORS, DASHES, r.trained.line, strict=True):
-        fig.add_scatter(x=ALONG.numpy(), y=values.numpy(), name=name, line={"color": color, "dash": dash})
+    diagonal = {"color": style.RED, "width": 1.5, "dash": "dot"}
+    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name="λ itself", line=diagonal)
+    style.lines(fig, ALONG.numpy(), NAMES, r.trained.line, colors=COLORS, dashes=DASHES)
     _mark(fig, r)
     fig.update_yaxes(range=[-0.03, 1.03])
     return fig
@@ -417,17 +328,8 @@ def _line(r: View) -> go.Figure:
 
 def _confidence(p: Params, r: View) -> go.Figure:
     fig = style.figure(x="updates", y="mean largest probability")
-    for name, color, dash, values in zip(NAMES, COLORS, DASHES, r.trained.confidence, strict=True):
-        fig.add_scatter(
-            x=r.trained.updates.numpy(),
-            y=values.numpy(),
-            mode="lines",
-            name=name,
-            line={"color": color, "dash": dash},
-        )
-    fig.update_xaxes(range=[0, p.updates])
-    fig.update_yaxes(range=[0.5, 1.01])
-    return fig
+    style.lines(fig, r.trained.updates.numpy(), NAMES, r.trained.confidence, colors=COLORS, dashes=DASHES)
+    return fig.update_xaxes(range=[0, p.updates]).update_yaxes(range=[0.5, 1.01])
 
 
 def _shares(p: Params) -> list[float]:
@@ -531,14 +433,13 @@ def vanishing_alpha_is_ordinary_training(p: Params) -> Evidence:
     generator = torch.Generator().manual_seed(p.seed)
     x, labels = two_moons(p.points, noise=p.noise, generator=generator)
     x, y = x.double(), nn.functional.one_hot(labels, 2).double()
-    mixing = classifier(generator).double()
-    ordinary = copy.deepcopy(mixing)
-    mixing_velocity, ordinary_velocity = resting(mixing), resting(ordinary)
+    mixing, ordinary = networks = twins(classifier(generator).double())
+    descents = [Descent(network.parameters()) for network in networks]
     for batch, share in zip(batches(p.points, BATCH, 25, generator), draw_shares(1e-9, 25, generator), strict=True):
         partner = torch.randperm(BATCH, generator=generator)
         mixed_x, mixed_y = mixup(x[batch], y[batch], share, partner)
-        descend(mixing, mixing_velocity, cross_entropy(mixing(mixed_x), mixed_y))
-        descend(ordinary, ordinary_velocity, nn.functional.cross_entropy(ordinary(x[batch]), labels[batch]))
+        descents[0].step(cross_entropy(mixing(mixed_x), mixed_y), RATE)
+        descents[1].step(nn.functional.cross_entropy(ordinary(x[batch]), labels[batch]), RATE)
     pairs = zip(mixing.parameters(), ordinary.parameters(), strict=True)
     return at_most(
         max(float((mixed - plain).detach().abs().max()) for mixed, plain in pairs),

@@ -542,9 +542,8 @@ def _beans(p: Params, r: Result) -> go.Figure:
         x, y = r.beans[:, which].numpy()
         marker = {"color": color, "symbol": symbol, "size": 4, "opacity": 0.7}
         fig.add_scatter(x=x, y=y, mode="markers", name=name, marker=marker, hoverinfo="skip")
-    fig.update_xaxes(range=[shape.left, shape.left + shape.side], constrain="domain")
-    fig.update_yaxes(range=[shape.bottom, shape.bottom + shape.side], constrain="domain", scaleanchor="x")
-    return fig
+    right, top = shape.left + shape.side, shape.bottom + shape.side
+    return style.equal_aspect(fig, (shape.left, right), (shape.bottom, top))
 
 
 def _running(p: Params, r: Result) -> go.Figure:
@@ -553,16 +552,7 @@ def _running(p: Params, r: Result) -> go.Figure:
         for values in zip(*((e.n, e.area, e.band) for e in r.running), strict=True)
     )
     fig = style.figure(x="beans N (log)", y="estimated area", log_x=True)
-    fig.add_scatter(x=n.numpy(), y=(area + band).numpy(), mode="lines", line={"width": 0}, showlegend=False)
-    fig.add_scatter(
-        x=n.numpy(),
-        y=(area - band).numpy(),
-        mode="lines",
-        line={"width": 0},
-        fill="tonexty",
-        fillcolor="rgba(63, 124, 196, 0.25)",
-        name="95% band",
-    )
+    style.band(fig, n, area - band, area + band, color=style.BLUE, name="95% band")
     fig.add_scatter(x=n.numpy(), y=area.numpy(), mode="lines", name="estimate", line={"color": style.BLUE})
     fig.update_xaxes(exponentformat="power")
     truth = _shape(p).area
@@ -600,10 +590,8 @@ def _errors(p: Params, r: Result) -> go.Figure:
 def _by_step(p: Params, r: Result) -> go.Figure:
     assert r.by_step is not None and r.by_step.accepted is not None
     fig = style.figure(x="standard deviation of a step (log)", y="share of the points", log_x=True)
-    curves = ((r.by_step.worth / r.by_step.n, "worth, N_eff / N"), (r.by_step.accepted, "steps accepted"))
-    for (share, name), color, dash in zip(curves, style.SEQUENCE, style.DASHES, strict=False):
-        line = {"color": color, "dash": dash}
-        fig.add_scatter(x=r.steps.numpy(), y=share.numpy(), mode="lines", name=name, line=line)
+    curves = (("worth, N_eff / N", r.by_step.worth / r.by_step.n), ("steps accepted", r.by_step.accepted))
+    style.lines(fig, r.steps.numpy(), *zip(*curves, strict=True))
     fig.update_yaxes(range=[0, 1.02])
     return style.here(fig, p.step, "step")
 

@@ -278,7 +278,7 @@ def _table(p: Params, r: Result) -> go.Figure:
             for row in r.table.tolist()
         ],
         texttemplate="%{text}",
-        textfont={"color": "#23262b", "size": 11},
+        textfont={"color": style.INK, "size": 11},
         colorscale=[[0, "#f4f1ea"], [0.25, "#f3dcc4"], [1, style.ORANGE]],
         showscale=False,
         xgap=2,
@@ -327,7 +327,7 @@ def _plane(r: Result) -> go.Figure:
     )
     x, y = r.path.T.numpy()
     ink = {"color": style.RED, "width": 2}
-    marker = {"color": style.RED, "size": 5, "line": {"color": "#fbfaf6", "width": 1}}
+    marker = {"color": style.RED, "size": 5, "line": {"color": style.PAPER, "width": 1}}
     fig.add_scatter(x=x, y=y, mode="lines+markers", line=ink, marker=marker, hoverinfo="skip", showlegend=False)
     start = {**marker, "symbol": "diamond", "size": 12}
     fig.add_scatter(x=x[:1], y=y[:1], mode="markers", marker=start, hoverinfo="skip", showlegend=False)

@@ -28,7 +28,6 @@ from torch.nn import functional
 
 from demos.kit import Choice, Evidence, Knobs, Range, Seed, at_least, at_most, equal, finding, law, report, style
 from demos.kit.data import digits_split
-from demos.kit.pictures import CASING
 from demos.kit.training import Descent, batches, frame_steps, one_thread, perceptron
 
 TOPIC = "architecture"
@@ -153,7 +152,7 @@ def train(widths: list[int], updates: int, generator: torch.Generator) -> float:
     """Error on 500 held-out digits of a perceptron trained for so many updates."""
     images, labels, other_images, other_labels = digits_split()
     network = perceptron(widths, generator)
-    descent = Descent(network)
+    descent = Descent(network.parameters())
     for batch in batches(len(images), BATCH, updates, generator):
         descent.step(functional.cross_entropy(network(images[batch].flatten(1)), labels[batch]), RATE)
     with torch.no_grad():
@@ -245,7 +244,7 @@ def _network(p: Params, r: View) -> go.Figure:
             fig,
             [(block - 0.43, block + 0.43) for block, _ in cuts],
             [(cut, cut) for _, cut in cuts],
-            line={"color": CASING, "width": 1},
+            line={"color": style.PAPER, "width": 1},
             showlegend=False,
         )
     _strokes(

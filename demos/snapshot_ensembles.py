@@ -13,7 +13,6 @@ $h_i$ the class probabilities of snapshot $i$, $h$ those of the ensemble of the 
 half moons beside it differs only in its rate: one cycle for as many updates.
 """
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,15 +38,14 @@ from demos.kit import (
     style,
 )
 from demos.kit.data import two_moons
-from demos.kit.training import batches, build, frame_steps, momentum_step, one_thread
+from demos.kit.surface import border, plane, scatter, surface
+from demos.kit.training import Descent, batches, mean_between, perceptron, train, twins
 
 TOPIC = "training"
-BATCH, HIDDEN, MOMENTUM, NEW = 32, 64, 0.9, 2_000
+BATCH, WIDTHS, NEW = 32, (2, 64, 64, 2), 2_000
 ACROSS, UP = torch.linspace(-2, 3, 61), torch.linspace(-1.75, 2.25, 51)
-CYCLIC, SINGLE = 0, 1
-NAMES, COLORS, DASHES = ("with restarts", "one cycle"), (style.BLUE, style.GRAY), ("solid", "dash")
-# For what is drawn over the surface, whose colors no theme changes.
-INK, PAPER = "#23262b", "#fbfaf6"
+SINGLE, CYCLIC = 0, 1
+NAMES, COLORS, DASHES = ("one cycle", "with restarts"), (style.GRAY, style.BLUE), ("dash", "solid")
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ LOOK_FOR = (
 class Result:
     points: Tensor  # (n, 2) training points
     labels: Tensor  # (n,) their classes, int64
-    rates: Tensor  # (2, T) learning rate of every update: with restarts, in one cycle
+    rates: Tensor  # (2, T) learning rate of every update: in one cycle, with restarts
     seen: Tensor  # (F,) updates made at each frame so far
     losses: Tensor  # (2, F - 1) mean training loss from one frame to the next, nats
     saved: Tensor  # (S,) updates after which a snapshot was saved; the present network where there is none yet
@@ -134,25 +132,6 @@ def disagreement(probabilities: Tensor) -> Tensor:
     return (guesses[:, None] != guesses).double().mean(-1)
 
 
-def classifier(generator: torch.Generator) -> nn.Sequential:
-    """A network from points (N, 2) to logits (N, 2), with two hidden layers."""
-
-    def layers() -> nn.Sequential:
-        return nn.Sequential(
-            nn.Linear(2, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 2)
-        )
-
-    return build(layers, generator)
-
-
-def descend(network: nn.Module, velocity: list[Tensor], x: Tensor, y: Tensor, rate: float) -> float:
-    """One update of the network and of its velocities, in place; returns the loss before it, nats."""
-    weights = list(network.parameters())
-    loss = nn.functional.cross_entropy(network(x), y)
-    momentum_step(weights, velocity, torch.autograd.grad(loss, weights), rate, MOMENTUM)
-    return loss.item()
-
-
 @torch.no_grad()
 def predict(network: nn.Module, at: Tensor) -> Tensor:
     """The network's class probabilities (..., 2) at points (..., 2), float64."""
@@ -163,48 +142,45 @@ def run(p: Params) -> Iterator[Result]:
     generator = torch.Generator().manual_seed(p.seed)
     x, y = two_moons(p.points, noise=p.noise, generator=generator)
     new_x, truth = two_moons(NEW, noise=p.noise, generator=generator)
-    networks = [classifier(generator)]
-    networks.append(copy.deepcopy(networks[0]))
-    velocities = [[torch.zeros_like(weight) for weight in network.parameters()] for network in networks]
+    networks = twins(perceptron(WIDTHS, generator))
+    descents = [Descent(network.parameters()) for network in networks]
     times = range(1, p.updates + 1)
-    rates = torch.tensor([[snapshot_rate(t, p.updates, cycles, p.rate) for t in times] for cycles in (p.cycles, 1)])
+    rates = torch.tensor([[snapshot_rate(t, p.updates, cycles, p.rate) for t in times] for cycles in (1, p.cycles)])
     order = batches(p.points, BATCH, p.updates, generator)
-    plane = torch.stack(torch.meshgrid(ACROSS, UP, indexing="xy"), -1)
-
     length = math.ceil(p.updates / p.cycles)
     ends = {min(cycle * length, p.updates) for cycle in range(1, p.cycles + 1)}
-    shown = frame_steps(p.updates, 40)
-    recent: list[list[float]] = []
-    seen, losses, saved = [], [], []
-    for update in range(p.updates + 1):
-        with one_thread():
-            if update in ends:
-                saved.append((update, predict(networks[CYCLIC], new_x), predict(networks[CYCLIC], plane)[..., 1]))
-            if update in shown:
-                seen.append(update)
-                if recent:
-                    losses.append(torch.tensor(recent).mean(0))
-                    recent.clear()
-                present = (update, predict(networks[CYCLIC], new_x), predict(networks[CYCLIC], plane)[..., 1])
-                at, snapshots, surfaces = zip(*(saved or [present]), strict=True)
-                yield Result(
-                    points=x,
-                    labels=y,
-                    rates=rates,
-                    seen=torch.tensor(seen),
-                    losses=torch.stack(losses, -1) if losses else torch.empty(2, 0),
-                    saved=torch.tensor(at),
-                    snapshots=torch.stack(snapshots),
-                    surfaces=torch.stack(surfaces),
-                    single=predict(networks[SINGLE], new_x),
-                    truth=truth,
-                )
-            if update < p.updates:
-                batch = next(order)
-                both = zip(networks, velocities, rates[:, update].tolist(), strict=True)
-                recent.append(
-                    [descend(network, velocity, x[batch], y[batch], rate) for network, velocity, rate in both]
-                )
+    losses, seen, saved = torch.empty(p.updates, 2), [], []
+
+    def snapshot(update: int) -> tuple[int, Tensor, Tensor]:
+        cyclic = networks[CYCLIC]
+        return update, predict(cyclic, new_x), predict(cyclic, plane(ACROSS, UP))[..., 1]
+
+    def step(update: int) -> None:
+        batch = next(order)
+        for which, (network, descent) in enumerate(zip(networks, descents, strict=True)):
+            loss = nn.functional.cross_entropy(network(x[batch]), y[batch])
+            descent.step(loss, float(rates[which, update]))
+            losses[update, which] = loss.detach()
+        if update + 1 in ends:
+            saved.append(snapshot(update + 1))
+
+    def look(update: int) -> Result:
+        seen.append(update)
+        at, snapshots, surfaces = zip(*(saved or [snapshot(update)]), strict=True)
+        return Result(
+            points=x,
+            labels=y,
+            rates=rates,
+            seen=torch.tensor(seen),
+            losses=mean_between(losses, seen),
+            saved=torch.tensor(at),
+            snapshots=torch.stack(snapshots),
+            surfaces=torch.stack(surfaces),
+            single=predict(networks[SINGLE], new_x),
+            truth=truth,
+        )
+
+    yield from train(p.updates, 40, step, look)
 
 
 def examine(p: Params, r: Result) -> View:
@@ -239,7 +215,7 @@ def readings(p: Params, r: View) -> dict[str, str | float]:
 
 
 def figure(p: Params, r: View) -> dict[str, go.Figure]:
-    pictures = {
+    figures = {
         "Where each snapshot draws the border, and the ensemble (thick): blue and orange are sure.": _borders(r),
         "The rate; a diamond is a snapshot, saved just before the restart.": _rates(p, r),
         "The training loss rises at every restart and falls with the rate.": _losses(p, r),
@@ -247,37 +223,26 @@ def figure(p: Params, r: View) -> dict[str, go.Figure]:
         "Accuracy on new points: no law puts the star above the line.": _compared(r, 1),
     }
     if len(r.losses) > 1:
-        pictures["Share of new points that two snapshots put into different classes."] = _disagreement(r)
-    return pictures
+        figures["Share of new points that two snapshots put into different classes."] = _disagreement(r)
+    return figures
 
 
 def _borders(r: View) -> go.Figure:
-    fig = style.figure(height=400)
-    plane = {"x": ACROSS.numpy(), "y": UP.numpy(), "hoverinfo": "skip"}
-    fig.add_heatmap(
-        **plane, z=r.surface.numpy(), zmin=0, zmax=1, zsmooth="best", colorscale=style.DIVERGING, showscale=False
-    )
+    fig = surface(ACROSS, UP, r.surface, height=400)
     for number, (color, symbol) in enumerate(((style.BLUE, "circle"), (style.ORANGE, "square"))):
-        x, y = r.trained.points[r.trained.labels == number][:100].T.numpy()
-        marker = {"color": color, "symbol": symbol, "size": 5, "line": {"color": PAPER, "width": 0.75}}
-        fig.add_scatter(x=x, y=y, mode="markers", name=f"class {number}", marker=marker, hoverinfo="skip")
-    half = {"start": 0.5, "end": 0.5, "size": 1, "coloring": "none"}
-    borders = [(surface, 1.5, "dot") for surface in r.trained.surfaces[-r.kept :]] + [(r.surface, 3.5, "solid")]
-    for surface, width, dash in borders:
-        line = {"color": INK, "width": width, "dash": dash}
-        fig.add_contour(**plane, z=surface.numpy(), contours=half, line=line, showscale=False, showlegend=False)
-    fig.update_xaxes(range=[float(ACROSS[0]), float(ACROSS[-1])], constrain="domain", tickvals=[-1, 0, 1, 2])
-    fig.update_yaxes(range=[float(UP[0]), float(UP[-1])], scaleanchor="x", constrain="domain", tickvals=[-1, 0, 1, 2])
-    return fig
+        mine = r.trained.points[r.trained.labels == number][:100]
+        scatter(fig, mine, name=f"class {number}", color=color, symbol=symbol, size=5)
+    for member in r.trained.surfaces[-r.kept :]:
+        border(fig, ACROSS, UP, member, dash="dot")
+    border(fig, ACROSS, UP, r.surface, width=3.5)
+    return fig.update_xaxes(tickvals=[-1, 0, 1, 2]).update_yaxes(tickvals=[-1, 0, 1, 2])
 
 
 def _rates(p: Params, r: View) -> go.Figure:
     fig = style.figure(x="update", y="learning rate", height=240)
     every = max(1, p.updates // 300)
-    for which in (SINGLE, CYCLIC):
-        line = {"color": COLORS[which], "dash": DASHES[which]}
-        x = torch.arange(1, p.updates + 1)[::every].numpy()
-        fig.add_scatter(x=x, y=r.trained.rates[which, ::every].numpy(), mode="lines", name=NAMES[which], line=line)
+    x = torch.arange(1, p.updates + 1)[::every].numpy()
+    style.lines(fig, x, NAMES, r.trained.rates[:, ::every], colors=COLORS, dashes=DASHES)
     at = r.trained.saved.clamp(min=1)
     marker = {"color": style.RED, "symbol": "diamond", "size": 9}
     rates = r.trained.rates[CYCLIC, at - 1]
@@ -288,13 +253,8 @@ def _rates(p: Params, r: View) -> go.Figure:
 
 def _losses(p: Params, r: View) -> go.Figure:
     fig = style.figure(x="update", y="training loss, nats", height=280)
-    for which in (SINGLE, CYCLIC):
-        line = {"color": COLORS[which], "dash": DASHES[which]}
-        seen, losses = r.trained.seen[1:].numpy(), r.trained.losses[which].numpy()
-        fig.add_scatter(x=seen, y=losses, mode="lines", name=NAMES[which], line=line)
-    fig.update_xaxes(range=[0, 1.02 * p.updates])
-    fig.update_yaxes(rangemode="tozero")
-    return fig
+    style.lines(fig, r.trained.seen[1:].numpy(), NAMES, r.trained.losses, colors=COLORS, dashes=DASHES)
+    return fig.update_xaxes(range=[0, 1.02 * p.updates]).update_yaxes(rangemode="tozero")
 
 
 def _compared(r: View, which: int) -> go.Figure:

@@ -252,9 +252,7 @@ def _field(r: Result) -> go.Figure:
         colorbar={"title": {"text": "stamps"}, "thickness": 10, "dtick": max(1, most // 4)},
         hovertemplate="row %{y}, column %{x}: %{z} stamps<extra></extra>",
     )
-    style.image_panel(fig)
-    fig.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 8})
-    return fig
+    return style.image_panel(fig)
 
 
 def _seeded(seed: int) -> torch.Generator:

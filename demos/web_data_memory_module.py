@@ -13,7 +13,6 @@ low for outliers; $B$ a bag of images found by one search, $y$ the class searche
 digit, perhaps the wrong one, beside patches of a photograph.
 """
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -41,7 +40,7 @@ from demos.kit import (
 )
 from demos.kit.data import digits_split, photograph
 from demos.kit.pictures import pictures
-from demos.kit.training import Descent, batches, frame_steps, one_thread, perceptron
+from demos.kit.training import Descent, History, accuracy, batches, frame_steps, one_thread, perceptron, twins
 
 TOPIC = "losses"
 CLASSES, IMAGES, FEATURES = 10, 1_000, 32
@@ -185,13 +184,12 @@ def run(p: Params) -> Iterator[Result]:
     regions = search(p, images[:IMAGES], truth[:IMAGES], generator)
     each, found = 1 + p.background, regions.found[:: 1 + p.background]
     by_class = found.argsort(stable=True)  # a bag is a run of this order
-    networks = [perceptron((64, FEATURES, CLASSES), generator)]
-    networks.append(copy.deepcopy(networks[0]))
-    trainers = [Descent(network) for network in networks]
+    networks = twins(perceptron((64, FEATURES, CLASSES), generator))
+    trainers = [Descent(network.parameters()) for network in networks]
     extract, near, start = networks[WEIGHTED][:2], neighborhood(p.side, REACH), round(PLAIN_SHARE * p.updates)
     first_of_class = torch.searchsorted(found[by_class], torch.arange(CLASSES + 1))
     draws = batches(IMAGES, BAGS, p.updates, generator)
-    shown, steps, by_kind, accuracy = frame_steps(p.updates, 20), [], [], []
+    shown, history = frame_steps(p.updates, 20), History()
     for update in range(p.updates + 1):
         with one_thread(), torch.no_grad():
             if update in (0, start):
@@ -201,20 +199,17 @@ def run(p: Params) -> Iterator[Result]:
                 scores = count_scores(slot, regions.found, p.side**2)
                 weight = weigh(scores, slot, regions.found, p.scores)
         if update in shown:
-            steps.append(update)
-            by_kind.append(torch.stack([weight[regions.kind == kind].mean() for kind in range(3)]) / weight.mean())
             with torch.no_grad():
-                guesses = torch.stack([network(test.flatten(1)).argmax(1) for network in networks])
-            accuracy.append((guesses == test_truth).float().mean(1))
+                right = torch.stack([accuracy(network(test.flatten(1)), test_truth) for network in networks])
+            by_kind = torch.stack([weight[regions.kind == kind].mean() for kind in range(3)]) / weight.mean()
+            history.add(steps=update, by_kind=by_kind, accuracy=right)
             yield Result(
                 regions=regions,
                 slot=slot,
                 weight=weight / weight.mean(),
                 tiles=mean_regions(regions.pixels, slot, p.side**2),
                 scores=scores,
-                steps=torch.tensor(steps),
-                by_kind=torch.stack(by_kind),
-                accuracy=torch.stack(accuracy),
+                **history.stacked(),
                 start=start,
             )
         if update < p.updates:
@@ -259,16 +254,16 @@ def figure(p: Params, r: View) -> dict[str, go.Figure]:
     weights = style.figure(x="updates", y="mean weight / that of all")
     _add_curves(weights, r, KINDS, r.trained.by_kind, (style.GREEN, style.RED, style.GRAY))
     weights.update_yaxes(rangemode="tozero")
-    accuracy = style.figure(x="updates", y="accuracy on clean digits")
-    _add_curves(accuracy, r, NAMES, r.trained.accuracy, (style.GRAY, style.BLUE))
-    accuracy.update_yaxes(range=[0, 1.02])
+    on_clean_digits = style.figure(x="updates", y="accuracy on clean digits")
+    _add_curves(on_clean_digits, r, NAMES, r.trained.accuracy, (style.GRAY, style.BLUE))
+    on_clean_digits.update_yaxes(range=[0, 1.02])
     return {
         f"The memory: each slot's mean region, and beside it its weight in a search for {p.searched}.": _map(r),
         f"Found by a search for {p.searched}, heaviest first, with weights; ✗: another digit, ▦: background.": _gallery(
             r
         ),
         "Weights by kind, which the method never sees; they are used from the red line on.": weights,
-        "What it comes to on clean digits; both networks start alike and see the same bags.": accuracy,
+        "What it comes to on clean digits; both networks start alike and see the same bags.": on_clean_digits,
     }
 
 
@@ -290,9 +285,7 @@ def _map(r: View) -> go.Figure:
         ygap=1,
         hovertemplate="%{z:.2f}<extra></extra>",
     )
-    style.image_panel(fig)
-    fig.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 8})
-    return fig
+    return style.image_panel(fig)
 
 
 def _gallery(r: View) -> go.Figure:
@@ -303,9 +296,7 @@ def _gallery(r: View) -> go.Figure:
 
 
 def _add_curves(fig: go.Figure, r: View, names: tuple[str, ...], values: Tensor, colors: tuple[str, ...]) -> None:
-    for name, curve, color, dash in zip(names, values.T, colors, style.DASHES, strict=False):
-        line = {"color": color, "dash": dash, "width": 2.5}
-        fig.add_scatter(x=r.trained.steps.numpy(), y=curve.numpy(), mode="lines", name=name, line=line)
+    style.lines(fig, r.trained.steps.numpy(), names, values.T, colors=colors, widths=[2.5] * len(names))
     fig.add_vline(x=r.trained.start, line={"color": style.RED, "width": 1.5})
 
 
@@ -401,10 +392,10 @@ def the_majority_wins() -> Evidence:
 
 @report("Weighted bags give the better classifier.", source="Tu et al. 2020")
 def weighted_bags_classify_better() -> Evidence:
-    accuracy = torch.stack([_last(seed).accuracy[-1] for seed in range(3)]).mean(0)
+    right = torch.stack([_last(seed).accuracy[-1] for seed in range(3)]).mean(0)
     return more_than(
-        accuracy[WEIGHTED],
-        accuracy[PLAIN],
+        right[WEIGHTED],
+        right[PLAIN],
         why="the defaults; means over seeds 0 to 2; the reference is the plain mean's",
         quantity="accuracy on 500 clean digits",
     )

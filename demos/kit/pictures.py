@@ -8,8 +8,6 @@ from torch import Tensor
 
 from demos.kit import style
 
-# Under an outline, so that it shows on any photograph.
-CASING = "#fbfaf6"
 # style.ORANGE as a pixel: no gray map shows it.
 DROPPED = (0.851, 0.510, 0.169)
 
@@ -34,9 +32,7 @@ def pictures(
         if name:
             below = top + rows - 0.5
             fig.add_annotation(x=left + (width - 1) / 2, y=below, yanchor="top", text=name, showarrow=False)
-    style.image_panel(fig)
-    fig.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 28 if names else 8})
-    return fig
+    return style.image_panel(fig, below=28 if names else 8)
 
 
 def mosaic(maps: Tensor, kept: Tensor | None = None) -> Tensor:
@@ -75,7 +71,8 @@ def outline(
     """
     x, y = [left - 0.5, right - 0.5, right - 0.5, left - 0.5, left - 0.5], [top - 0.5] * 2 + [bottom - 0.5] * 2
     around = {"x": x, "y": [*y, top - 0.5], "mode": "lines", "hoverinfo": "skip"}
-    fig.add_scatter(**around, line={"color": CASING, "width": 5}, showlegend=False)
+    # On paper, so that it shows on any photograph.
+    fig.add_scatter(**around, line={"color": style.PAPER, "width": 5}, showlegend=False)
     fig.add_scatter(**around, line={"color": color, "width": 2.5, "dash": dash}, name=name, showlegend=bool(name))
     fig.update_layout(margin={"t": 36})
     return fig

@@ -4,13 +4,20 @@ The page lays its theme over text, grid and ground; a figure names only the colo
 """
 
 import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLUE, ORANGE, GREEN, PURPLE, RED, GRAY = "#3f7cc4", "#d9822b", "#2f9e84", "#9468c4", "#cb4b5b", "#8b9099"
 SEQUENCE = (BLUE, ORANGE, GREEN, PURPLE, RED, GRAY)
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
+# For what is drawn over a surface or a photograph, whose colors no theme changes.
+INK, PAPER = "#23262b", "#fbfaf6"
 
 # Perceptually even (cividis), so that it survives color blindness and print.
 SEQUENTIAL = "Cividis"
@@ -42,6 +49,40 @@ def _scale(log: bool) -> dict[str, object]:
     return {"type": "log", "dtick": 1} if log else {"type": "linear"}
 
 
+def lines(
+    fig: go.Figure,
+    x: Any,
+    names: Iterable[str],
+    curves: Iterable["Tensor"],
+    *,
+    colors: Sequence[str] = SEQUENCE,
+    dashes: Sequence[str] = DASHES,
+    widths: Sequence[float] = (),
+    mode: str = "lines",
+) -> go.Figure:
+    """Adds a line for each of the curves (N,) over x (N,), told apart by color and dash; returns the same figure."""
+    for place, (name, curve) in enumerate(zip(names, curves, strict=False)):
+        line = {"color": colors[place], "dash": dashes[place]} | ({"width": widths[place]} if widths else {})
+        fig.add_scatter(x=x, y=curve.numpy(), mode=mode, name=name, line=line)
+    return fig
+
+
+def band(fig: go.Figure, x: "Tensor", low: "Tensor", high: "Tensor", *, color: str, name: str = "") -> go.Figure:
+    """Shades what lies between two curves (N,) over x (N,), named in the legend if at all; returns the figure."""
+    fig.add_scatter(
+        x=[*x.tolist(), *x.flip(0).tolist()],
+        y=[*high.tolist(), *low.flip(0).tolist()],
+        fill="toself",
+        fillcolor=color,
+        opacity=0.2,
+        mode="none",
+        hoverinfo="skip",
+        name=name,
+        showlegend=bool(name),
+    )
+    return fig
+
+
 def here(fig: go.Figure, x: float, name: str) -> go.Figure:
     """Marks where a knob stands on the x axis, with its name on top; returns the same figure."""
     line = {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": {"color": RED, "width": 1.5}}
@@ -59,11 +100,16 @@ def decades(fig: go.Figure, low: float, high: float) -> go.Figure:
     return fig
 
 
-def image_panel(fig: go.Figure, *, row: int | None = None, col: int | None = None) -> go.Figure:
-    """Makes axes fit for a picture: square pixels, first row on top, no ticks; returns the same figure."""
-    where = {} if row is None else {"row": row, "col": col}
-    fig.update_xaxes(visible=False, constrain="domain", **where)
-    fig.update_yaxes(visible=False, autorange="reversed", constrain="domain", **where)
-    if row is None:
-        fig.update_yaxes(scaleanchor="x")
+def image_panel(fig: go.Figure, *, below: int = 8) -> go.Figure:
+    """Makes axes fit for a picture: square pixels, first row on top, no ticks, little margin; returns the figure."""
+    fig.update_xaxes(visible=False, constrain="domain")
+    fig.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleanchor="x")
+    fig.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": below})
+    return fig
+
+
+def equal_aspect(fig: go.Figure, x: Sequence[float], y: Sequence[float], **both: object) -> go.Figure:
+    """Makes axes fit for a plane: from end to end of x and of y, on one scale; `both` axes take what else is given."""
+    fig.update_xaxes(range=[float(x[0]), float(x[-1])], constrain="domain", **both)
+    fig.update_yaxes(range=[float(y[0]), float(y[-1])], constrain="domain", scaleanchor="x", **both)
     return fig

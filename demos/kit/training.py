@@ -1,7 +1,8 @@
-"""What small trainings share: seeded initial weights, shuffled batches, an update, and when to show a frame."""
+"""What small trainings share: seeded weights, twins, shuffled batches, updates, and the loop that yields frames."""
 
+import copy
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
+Frame = TypeVar("Frame")
 
 
 def build(make: Callable[[], Module], generator: torch.Generator) -> Module:
@@ -39,6 +41,11 @@ def perceptron(widths: Sequence[int], generator: torch.Generator) -> nn.Sequenti
         return nn.Sequential(*(layer for one in linear[:-1] for layer in (one, nn.ReLU())), linear[-1])
 
     return build(layers, generator)
+
+
+def twins(network: Module, count: int = 2) -> list[Module]:
+    """The network and copies of it: `count` networks with the same weights at the start, none of them shared."""
+    return [network, *(copy.deepcopy(network) for _ in range(count - 1))]
 
 
 def batches(size: int, batch: int, updates: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -73,8 +80,8 @@ def momentum_step(
 class Descent:
     """Gradient descent with momentum on the weights of a network, in place."""
 
-    def __init__(self, network: nn.Module, momentum: float = 0.9) -> None:
-        self.weights = list(network.parameters())
+    def __init__(self, weights: Iterable[Tensor], momentum: float = 0.9) -> None:
+        self.weights = list(weights)
         self.velocities = [torch.zeros_like(weight) for weight in self.weights]
         self.momentum = momentum
 
@@ -82,6 +89,49 @@ class Descent:
         """One update down the gradient of a loss, a scalar that depends on every weight."""
         gradients = torch.autograd.grad(loss, self.weights)
         momentum_step(self.weights, self.velocities, gradients, rate, self.momentum)
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Share (...) of N samples whose class (N,) has the highest of their logits (..., N, K)."""
+    return (logits.argmax(-1) == labels).float().mean(-1)
+
+
+class History:
+    """What each frame of a training has measured so far, by name."""
+
+    def __init__(self) -> None:
+        self.measured: dict[str, list[Tensor]] = {}
+
+    def add(self, **values: Tensor | float) -> None:
+        """What was measured for one more frame; every frame names the same."""
+        for name, value in values.items():
+            self.measured.setdefault(name, []).append(torch.as_tensor(value))
+
+    def stacked(self, axis: int = 0) -> dict[str, Tensor]:
+        """All frames' values by name, stacked along an axis; numbers along the only one."""
+        return {name: torch.stack(values, min(axis, values[0].ndim)) for name, values in self.measured.items()}
+
+
+def mean_between(values: Tensor, seen: Sequence[int]) -> Tensor:
+    """Means (S, F - 1) of values by update (T, S) over the updates from each of F frames to the next."""
+    means = [values[start:end].mean(0) for start, end in itertools.pairwise(seen)]
+    return torch.stack(means, -1) if means else values.new_empty(values.shape[1], 0)
+
+
+def train(updates: int, frames: int, step: Callable[[int], None], look: Callable[[int], Frame]) -> Iterator[Frame]:
+    """What `look` sees before the first update, after the last and evenly between; `step` makes update 0, 1, ...
+
+    Both compute on one thread, whoever asks for the next frame does not.
+    """
+    shown = frame_steps(updates, frames)
+    for update in range(updates + 1):
+        if update in shown:
+            with one_thread():
+                frame = look(update)
+            yield frame
+        if update < updates:
+            with one_thread():
+                step(update)
 
 
 @contextmanager

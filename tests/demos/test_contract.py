@@ -1,5 +1,6 @@
 """What every demo owes its reader, whatever it shows; a new file in demos/ is tested by being there."""
 
+import math
 import random
 import time
 
@@ -131,3 +132,21 @@ def test_a_law_holds_at_the_defaults_the_edges_and_at_random(slug, name):
     for params in _probes(slug):
         outcome = law.run(params)
         assert outcome.holds, (params, outcome)
+
+
+FINDINGS, REPORTS = (
+    [(slug, name) for slug in SLUGS for name, check in kit.load(slug).checks.items() if check.kind == kind]
+    for kind in ("finding", "report")
+)
+
+
+@pytest.mark.parametrize(("slug", "name"), FINDINGS)
+def test_a_finding_holds_at_its_stated_settings(slug, name):
+    outcome = kit.load(slug).checks[name].run(None)
+    assert outcome.holds, outcome
+
+
+@pytest.mark.parametrize(("slug", "name"), REPORTS)
+def test_a_report_measures_a_number_whether_it_holds_or_not(slug, name):
+    outcome = kit.load(slug).checks[name].run(None)
+    assert not outcome.error and math.isfinite(outcome.evidence.measured), outcome

@@ -45,54 +45,35 @@ def test_the_picture_is_drawn_with_clean_labels_and_at_every_end_of_the_level():
         assert len(figures) == 5 and all(figure.to_json() for figure in figures.values())
 
 
-def _holds(name):
-    return kit.load("flooding").checks[name].run(demo.Params()).holds
+WRONG_FLOODS = {
+    "not lifted back": (lambda loss, level: (loss - level).abs(), ["never_below_the_level"]),
+    "clipped at the level": (
+        lambda loss, level: loss.clamp(min=level),
+        ["never_below_the_level", "gradient_turns_below_the_level", "down_and_up_descends_the_gradient_norm"],
+    ),
+    "not flooded at all": (
+        lambda loss, level: loss,
+        ["never_below_the_level", "gradient_turns_below_the_level", "down_and_up_descends_the_gradient_norm"],
+    ),
+    "upside down": (
+        lambda loss, level: level - (loss - level).abs(),
+        ["batches_bound_the_whole", "level_zero_is_ordinary_training"],
+    ),
+    "a squared distance to the level": (
+        lambda loss, level: (loss - level).square() + level,
+        ["level_zero_is_ordinary_training", "gradient_turns_below_the_level"],
+    ),
+}
 
 
-def test_a_loss_that_is_not_lifted_back_breaks_its_laws(monkeypatch):
-    monkeypatch.setattr(demo, "flood", lambda loss, level: (loss - level).abs())
-    assert not _holds("never_below_the_level")
-
-
-def test_clipping_at_the_level_has_no_gradient_below_it(monkeypatch):
-    monkeypatch.setattr(demo, "flood", lambda loss, level: loss.clamp(min=level))
-    assert not _holds("never_below_the_level")
-    assert not _holds("gradient_turns_below_the_level")
-    assert not _holds("down_and_up_descends_the_gradient_norm")
-
-
-def test_ordinary_training_does_not_turn_below_the_level(monkeypatch):
-    monkeypatch.setattr(demo, "flood", lambda loss, level: loss)
-    assert not _holds("never_below_the_level")
-    assert not _holds("gradient_turns_below_the_level")
-    assert not _holds("down_and_up_descends_the_gradient_norm")
-
-
-def test_flooding_upside_down_breaks_the_bound_and_level_zero(monkeypatch):
-    monkeypatch.setattr(demo, "flood", lambda loss, level: level - (loss - level).abs())
-    assert not _holds("batches_bound_the_whole")
-    assert not _holds("level_zero_is_ordinary_training")
-
-
-def test_a_squared_distance_to_the_level_is_not_ordinary_training_at_zero(monkeypatch):
-    monkeypatch.setattr(demo, "flood", lambda loss, level: (loss - level).square() + level)
-    assert not _holds("level_zero_is_ordinary_training")
-    assert not _holds("gradient_turns_below_the_level")
+def test_a_law_notices_every_mistake(laws_notice):
+    laws_notice({mistake: ({"flood": wrong}, laws) for mistake, (wrong, laws) in WRONG_FLOODS.items()})
 
 
 def test_training_that_is_not_flooded_breaks_the_findings(monkeypatch):
     monkeypatch.setattr(demo, "flood", lambda loss, level: loss)
     monkeypatch.setattr(demo, "SEEDS", range(1))
     demo._trained.cache_clear()
-    assert not _finds("floats_around_the_level")
-    assert not _finds("lowers_the_test_loss")
+    assert not demo.floats_around_the_level.run(None).holds
+    assert not demo.lowers_the_test_loss.run(None).holds
     demo._trained.cache_clear()
-
-
-def _finds(name):
-    return kit.load("flooding").checks[name].run(None).holds
-
-
-@pytest.mark.parametrize("name", ["floats_around_the_level", "lowers_the_test_loss"])
-def test_the_findings_hold(name):
-    assert _finds(name)

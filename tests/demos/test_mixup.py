@@ -1,5 +1,3 @@
-import copy
-
 import pytest
 import torch
 from scipy import stats
@@ -7,8 +5,6 @@ from torch.nn import functional
 
 from demos import kit
 from demos import mixup as demo
-
-MIX = demo.mixup
 
 
 def _generator(seed=0):
@@ -63,21 +59,6 @@ def test_the_loss_of_soft_labels_agrees_with_torch():
     logits = torch.randn(6, 4, generator=_generator())
     soft = torch.softmax(torch.randn(6, 4, generator=_generator(1)), -1)
     torch.testing.assert_close(demo.cross_entropy(logits, soft), functional.cross_entropy(logits, soft))
-
-
-def test_an_update_agrees_with_torchs_gradient_descent():
-    ours = demo.classifier(_generator()).double()
-    theirs = copy.deepcopy(ours)
-    optimizer = torch.optim.SGD(theirs.parameters(), lr=demo.RATE, momentum=demo.MOMENTUM)
-    velocity = demo.resting(ours)
-    x, y = torch.randn(8, 2, dtype=torch.float64, generator=_generator()), torch.eye(2).double().repeat(4, 1)
-    for _ in range(5):
-        demo.descend(ours, velocity, demo.cross_entropy(ours(x), y))
-        optimizer.zero_grad()
-        functional.cross_entropy(theirs(x), y).backward()
-        optimizer.step()
-    for mine, reference in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(mine, reference, rtol=0, atol=1e-13)
 
 
 def test_an_untrained_network_is_undecided_everywhere():
@@ -137,45 +118,41 @@ def test_every_kind_of_view_is_drawn(alpha, pair, lam):
     assert len(figures) == 7 and all(figure.to_json() for figure in figures.values())
 
 
-def test_a_label_of_the_other_share_breaks_its_laws(monkeypatch):
-    def swapped(x, y, share, partner):
-        return MIX(x, y, share, partner)[0], MIX(x, y, 1 - share, partner)[1]
-
-    monkeypatch.setattr(demo, "mixup", swapped)
-    assert not demo.same_share_for_input_and_label.run(demo.Params()).holds
-    assert not demo.loss_of_the_mix_is_the_mix_of_losses.run(demo.Params()).holds
-    assert not demo.vanishing_alpha_is_ordinary_training.run(demo.Params()).holds
+def _other_share(x, y, share, partner, right=demo.mixup):
+    return right(x, y, share, partner)[0], right(x, y, 1 - share, partner)[1]
 
 
-def test_labels_added_without_shares_are_no_probability(monkeypatch):
-    monkeypatch.setattr(demo, "mixup", lambda x, y, share, partner: (x, y + y[partner]))
-    assert not demo.mixed_label_is_a_probability.run(demo.Params()).holds
+def _larger(*how, right=demo.draw_shares):
+    return torch.maximum(right(*how), 1 - right(*how))
 
 
-def test_shares_drawn_with_twice_alpha_break_the_variance_but_not_the_mean(monkeypatch):
-    draw = demo.draw_shares
-    monkeypatch.setattr(demo, "draw_shares", lambda alpha, count, generator: draw(2 * alpha, count, generator))
-    assert demo.mean_share_is_half.run(demo.Params()).holds
-    assert not demo.variance_of_the_share.run(demo.Params()).holds
-
-
-def test_taking_the_larger_share_always_breaks_the_mean(monkeypatch):
-    draw = demo.draw_shares
-
-    def larger(alpha, count, generator):
-        shares = draw(alpha, count, generator)
-        return torch.maximum(shares, 1 - shares)
-
-    monkeypatch.setattr(demo, "draw_shares", larger)
-    assert not demo.mean_share_is_half.run(demo.Params()).holds
-
-
-def test_a_loss_that_rounds_the_label_breaks_its_law(monkeypatch):
-    monkeypatch.setattr(demo, "cross_entropy", lambda z, y: functional.cross_entropy(z, y.argmax(-1)))
-    assert not demo.loss_of_the_mix_is_the_mix_of_losses.run(demo.Params()).holds
-
-
-def test_shares_that_ignore_alpha_are_not_ordinary_training(monkeypatch):
-    draw = demo.draw_shares
-    monkeypatch.setattr(demo, "draw_shares", lambda alpha, count, generator: draw(1.0, count, generator))
-    assert not demo.vanishing_alpha_is_ordinary_training.run(demo.Params()).holds
+def test_a_law_notices_every_mistake(laws_notice, draw=demo.draw_shares):
+    laws_notice(
+        {
+            "a label of the other share": (
+                {"mixup": _other_share},
+                [
+                    "same_share_for_input_and_label",
+                    "loss_of_the_mix_is_the_mix_of_losses",
+                    "vanishing_alpha_is_ordinary_training",
+                ],
+            ),
+            "labels added without shares": (
+                {"mixup": lambda x, y, share, partner: (x, y + y[partner])},
+                ["mixed_label_is_a_probability"],
+            ),
+            "twice the alpha": (
+                {"draw_shares": lambda alpha, *how: draw(2 * alpha, *how)},
+                ["variance_of_the_share"],
+            ),
+            "always the larger share": ({"draw_shares": _larger}, ["mean_share_is_half"]),
+            "a loss that rounds the label": (
+                {"cross_entropy": lambda z, y: functional.cross_entropy(z, y.argmax(-1))},
+                ["loss_of_the_mix_is_the_mix_of_losses"],
+            ),
+            "shares that ignore alpha": (
+                {"draw_shares": lambda alpha, *how: draw(1.0, *how)},
+                ["vanishing_alpha_is_ordinary_training"],
+            ),
+        }
+    )

@@ -83,7 +83,10 @@ def test_a_perceptron_has_the_asked_widths_and_no_relu_at_its_end():
 def test_descent_agrees_with_torchs_optimizer_over_several_steps():
     ours = training.perceptron((3, 5, 1), torch.Generator().manual_seed(0)).double()
     theirs = copy.deepcopy(ours)
-    descent, optimizer = training.Descent(ours, 0.8), torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.8)
+    descent, optimizer = (
+        training.Descent(ours.parameters(), 0.8),
+        torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.8),
+    )
     x = torch.randn(9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for _ in range(4):
         descent.step(ours(x).square().mean(), 0.1)
@@ -92,3 +95,47 @@ def test_descent_agrees_with_torchs_optimizer_over_several_steps():
         optimizer.step()
     for mine, reference in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, reference)
+
+
+def test_twins_start_alike_and_share_nothing():
+    one, two, three = training.twins(training.perceptron((3, 4), torch.Generator().manual_seed(0)), 3)
+    assert torch.equal(one[0].weight, two[0].weight) and torch.equal(one[0].weight, three[0].weight)
+    one[0].weight.data.zero_()
+    assert two[0].weight.abs().min() > 0 and two[0].weight.data_ptr() != three[0].weight.data_ptr()
+
+
+def test_accuracy_counts_the_highest_logits_of_every_network():
+    logits = torch.tensor([[[1.0, 2.0], [3.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]])
+    assert training.accuracy(logits, torch.tensor([1, 0])).tolist() == [1.0, 0.5]
+
+
+def test_a_history_keeps_every_frame_along_the_axis_asked_for():
+    history = training.History()
+    for frame in range(3):
+        history.add(update=frame, loss=torch.tensor([1.0, 2.0]) * frame)
+    assert history.stacked()["loss"].tolist() == [[0, 0], [1, 2], [2, 4]]
+    assert history.stacked(1)["loss"].tolist() == history.stacked(-1)["loss"].tolist() == [[0, 1, 2], [0, 2, 4]]
+    assert history.stacked(1)["update"].tolist() == [0, 1, 2]
+
+
+def test_a_training_looks_before_between_and_after_its_steps_on_one_thread():
+    done, before = [], torch.get_num_threads()
+
+    def look(update):
+        assert torch.get_num_threads() == 1 and len(done) == update
+        return update
+
+    torch.set_num_threads(2)
+    try:
+        for _ in training.train(10, 5, done.append, look):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert done == list(range(10))
+    assert list(training.train(10, 5, lambda update: None, lambda update: update)) == [0, 2, 4, 6, 8, 10]
+
+
+def test_means_between_frames_cover_the_updates_from_one_to_the_next():
+    values = torch.arange(6.0)[:, None] * torch.tensor([1.0, 10.0])
+    assert training.mean_between(values, [0, 2, 6]).tolist() == [[0.5, 3.5], [5.0, 35.0]]
+    assert training.mean_between(values, [0]).shape == (2, 0)
