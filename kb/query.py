@@ -39,6 +39,7 @@ TEXT_FIELDS: Final = (
     "exps",
     "ideas",
     "notes",
+    "url",
 )
 CHOICES: Final = {
     "status": ("queued", "reading", "read"),
@@ -63,6 +64,8 @@ SYNONYMS: Final = {
     "claims": "claim",
     "date": "added",
     "links": "links-to",
+    "arxiv": "url",
+    "doi": "url",
 }
 SORTS: Final = ("relevance", "title", "year", "-year", "added", "-added")
 
@@ -200,6 +203,13 @@ def _joined(kind: type[And] | type[Or], parts: Iterable[Node | None]) -> Node | 
 
 
 _QUOTES = str.maketrans(dict.fromkeys("“”„«»「」『』《》〈〉", '"'))
+# An address as it stands on a card: that of a paper is its identifier, in any version.
+_ADDRESSES = (
+    (re.compile(r"https?://(?:www\.)?"), ""),
+    (re.compile(r"\b(?:export\.)?arxiv\.org/(?:abs|pdf|html)/"), "arxiv:"),
+    (re.compile(r"\b(?:dx\.)?doi\.org/"), "doi:"),
+    (re.compile(r"\b([0-9]{4}\.[0-9]{4,5})(?:v[0-9]+)?(?:\.pdf)?\b"), r"\1"),
+)
 _TOKEN = re.compile(
     r"""
     "(?P<phrase>[^"]*)(?P<closed>"?)
@@ -220,7 +230,10 @@ class _Reader:
         text = unicodedata.normalize("NFKC", text).translate(_QUOTES)
         if len(text) > LONGEST:
             self.notice(f"only the first {LONGEST:,} characters were read")
-        self.tokens = list(_TOKEN.finditer(text[:LONGEST]))
+            text = text[:LONGEST]
+        for address, short in _ADDRESSES:
+            text = address.sub(short, text)
+        self.tokens = list(_TOKEN.finditer(text))
         self.at = 0
 
     def query(self) -> Query:
@@ -272,7 +285,12 @@ class _Reader:
             return self.leaf(field, " ".join(token["phrase"].split()), Phrase)
         typed, colon, text = token[0].partition(":")
         adjacent = self.at < len(self.tokens) and self.tokens[self.at].start() == token.end()
-        if colon and (text or (adjacent and not self.sees(")"))) and (name := self.field(typed)):
+        if (
+            colon
+            and not text.startswith("//")
+            and (text or (adjacent and not self.sees(")")))
+            and (name := self.field(typed))
+        ):
             return self.leaf(name, text, Word) if text else self.one(name)
         return self.leaf(field, "or" if token[0] == "OR" else token[0], Word)
 

@@ -46,6 +46,7 @@ PLACES: Final[Mapping[str, tuple[str, int]]] = {
     "Notes": ("notes", 1),
     "claims": ("", 1),
     "corrections": ("", 1),
+    "links": ("url", 1),
     "slug": ("", 2),
 }
 NAMES: Final = ("title", "title_zh", "aliases", "slug")
@@ -69,9 +70,14 @@ def texts(card: Card, place: str, topics: Mapping[str, str]) -> tuple[str, ...]:
             return tuple(claim.says for claim in card.claims)
         case "corrections":
             return tuple(part for made in card.corrections for part in (made.said, made.right, made.why) if part)
+        case "links":
+            return tuple(f"{kind}:{_SCHEME.sub('', link)}" for kind, link in card.links.items())
         case _:
             found = getattr(card, place)
             return found if isinstance(found, tuple) else (found,) if found else ()
+
+
+_SCHEME = re.compile("^https?://(?:www\\.)?")
 
 
 def values(card: Card, field: str, topics: Mapping[str, str]) -> tuple[str, ...]:
@@ -267,12 +273,13 @@ class LibraryIndex:
         marked = self._mark.read()
         self._mark.write("")
         if self._library and self._library.fingerprint == marked:
-            held = set(self._library.versions.values())
+            new = {version: slug for slug, version in library.versions_beyond(self._library).items()}
+            gone = set(self._library.versions_beyond(library).values())
         else:
             self._index.reload()
             held = _held(self._index)
-        new = {version: slug for slug, version in library.versions.items() if version not in held}
-        gone = held.difference(library.versions.values())
+            new = {version: slug for slug, version in library.versions.items() if version not in held}
+            gone = held.difference(library.versions.values())
         for file in {_file(version) for version in gone} - {_file(version) for version in new}:
             writer.delete_documents_by_term("file", file)
         for done, (version, slug) in enumerate(new.items(), start=1):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from itertools import groupby, pairwise
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeGuard
 
 import tantivy
 from tantivy import FieldType, Occur
@@ -22,10 +22,16 @@ STOP_WORDS: Final = frozenset((
 ))
 # fmt: on
 
+# What begins a question, and verbs that a question has only for its grammar: how does mixup work.
+QUESTION_WORDS: Final = frozenset(("explain", "how", "what", "when", "where", "which", "who", "why"))
+QUESTION_VERBS: Final = frozenset(
+    ("explain", "help", "helps", "mean", "means", "need", "needed", "use", "used", "work", "works")
+)
+
 LONGEST_JOINED: Final = 16  # letters of a word that may be typed in two
 ENDINGS: Final = 20  # of the words that an unfinished one may become, how many count in the score
 TRUSTED: Final = 3  # a word that so many cards contain is spelled as meant
-EXACT: Final = 1_000.0  # added to the score of what has all words as typed; more than any score by words
+EXACT: Final = 1_000.0  # added to the score of what has all words as typed or a name of them; more than any by words
 NAME: Final = 100.0  # added to the score of a card of which a title or another name was typed
 
 
@@ -79,7 +85,9 @@ def plan(
     if matcher.corrections or share < 1:
         strict = _Matcher(query, snapshot, verdicts, share=1.0, trusted=0)
         exact = strict.query()
-        found = _all([(Occur.Must, found), (Occur.Should, tantivy.Query.const_score_query(exact, EXACT))])
+        named = [_term("name", name) for name in matcher.names if matcher.name_has_words]
+        first = _all([(Occur.Should, either) for either in (exact, *named)])
+        found = _all([(Occur.Must, found), (Occur.Should, tantivy.Query.const_score_query(first, EXACT))])
         matcher.names |= strict.names
     return Plan(
         found, exact, share < 1, tuple(dict.fromkeys(matcher.marks)), frozenset(matcher.names), matcher.corrections
@@ -165,6 +173,7 @@ class _Matcher:
         self.verdicts, self.share, self.trusted = verdicts, share, trusted
         self.marks: list[Mark] = []
         self.names: set[str] = set()
+        self.name_has_words = False
         self.corrections: dict[str, str] = {}
         words = [leaf for leaf in leaves(query.root) if isinstance(leaf, Word) and _has_words(leaf)]
         self.unfinished = words[-1] if words else None
@@ -173,7 +182,7 @@ class _Matcher:
         """What finds the answers: cards with the words, or of that name, that pass everything else."""
         parts = _parts(self.root)
         words = _words_of(parts)
-        clauses = [(Occur.Must, found) for part in parts if _tells(part, words) and (found := self.node(part))]
+        clauses = [(Occur.Must, found) for part in parts if not _is_word(part) and (found := self.node(part))]
         if found := self.words(words):
             named = [tantivy.Query.const_score_query(_term("name", name), NAME) for name in self.names_typed(words)]
             clauses.append((Occur.Must, _all([(Occur.Should, either) for either in (found, *named)])))
@@ -204,7 +213,7 @@ class _Matcher:
             return found[0][1]
         either = [query for _, query in found]
         for i, ((first, _), (second, _)) in enumerate(pairwise(found)):
-            if _is_plain(first) and _is_plain(second) and (joined := self.joined("", first.text + second.text)):
+            if _is_plain(first) and _is_plain(second) and (joined := self.joined("", [first.text, second.text])):
                 either[i], either[i + 1] = (_any_of(query, joined) for query in either[i : i + 2])
         return _some(either, self.share) if either else None
 
@@ -212,9 +221,10 @@ class _Matcher:
         """The keys of names of cards that `words` are, as typed or corrected."""
         if any(word.field for word in words):
             return ()
-        tokens = [token for word in words for token in text.tokens(word.text)]
-        typed = {text.name(tokens), text.name([self.corrections.get(token, token) for token in tokens])}
-        self.names = {name for name in typed if self.snapshot.known(name, "name")}
+        typed = [token for word in words for token in text.tokens(word.text)]
+        self.name_has_words = len(typed) > 1
+        spellings = [typed, [self.corrections.get(token, token) for token in typed]] if self.corrections else [typed]
+        self.names = {name for name in map(text.name, spellings) if self.snapshot.known(name, "name")}
         return self.names
 
     def whole(self, leaf: Word | Phrase) -> tantivy.Query:
@@ -265,11 +275,18 @@ class _Matcher:
         return _row(leaf.field, tokens)
 
     def chinese(self, field: str, run: str) -> tantivy.Query:
-        """A run of Chinese as it stands, or the share of its pairs."""
-        parts = text.telling_pairs(run) if self.share < 1 else [run]
-        for part in parts:
-            self.mark(field, Step(part))
-        return _some([_row(field, [part]) for part in parts], self.share)
+        """A run of Chinese as it stands or without its small words, or the share of its pairs."""
+        if self.share < 1:
+            return self.every(field, text.telling_pairs(run), self.share)
+        as_typed = self.every(field, [run], 1.0)
+        words = text.without_small_words(run)
+        return _any_of(as_typed, self.every(field, words, 1.0) if words else None)
+
+    def every(self, field: str, runs: Sequence[str], share: float) -> tantivy.Query:
+        """Cards with the share of some runs of Chinese."""
+        for run in runs:
+            self.mark(field, Step(run))
+        return _some([_row(field, [run]) for run in runs], share)
 
     def english(self, field: str, row: list[_Forms]) -> tantivy.Query:
         """One word, or words in a row, which may also be written as one."""
@@ -284,15 +301,16 @@ class _Matcher:
         else:
             either = ["|".join(forms.stems) for forms in row]
             found = tantivy.Query.regex_phrase_query(SCHEMA, field or "anywhere", [*either])
-        return _any_of(found, self.joined(field, "".join(forms.token for forms in row)))
+        return _any_of(found, self.joined(field, [forms.token for forms in row]))
 
-    def joined(self, field: str, word: str) -> tantivy.Query | None:
-        """Cards with a word that was typed in parts, if there are any: cut mix, drop-out."""
-        if len(word) > LONGEST_JOINED or not self.known(word.casefold()):
-            return None
-        stem = text.stem(word.casefold())
-        self.mark(field, Step(word.casefold(), frozenset({stem})))
-        return _term(field, stem)
+    def joined(self, field: str, parts: Sequence[str]) -> tantivy.Query | None:
+        """Cards with a word that was typed in parts, if there are any: cut mix, drop-out, efficent net."""
+        typed = [part.casefold() for part in parts]
+        for spelled in (typed, [self.corrections.get(part, part) for part in typed]):
+            if len(word := "".join(spelled)) <= LONGEST_JOINED and self.known(word):
+                self.mark(field, Step("".join(typed), frozenset({text.stem(word)})))
+                return _term(field, text.stem(word))
+        return None
 
     def split(self, field: str, forms: _Forms) -> tantivy.Query | None:
         """Cards with the two words that an unknown one consists of, if there are any: labelsmoothing."""
@@ -308,7 +326,8 @@ class _Matcher:
     def forms(self, token: str, *, unfinished: bool) -> _Forms:
         """What a word may stand for: itself; unfinished, what it begins; mistyped, what may be meant."""
         stem = text.stem(token)
-        endings = [word for word, _ in self.searcher.terms_with_prefix("word", token)] if unfinished else []
+        found = self.searcher.terms_with_prefix("word", token, limit=ENDINGS + 1) if unfinished else []
+        endings = [word for word, _ in found]
         known = self.snapshot.known(stem)
         begins = self.trusted < math.inf and any(word != token for word in endings)
         suspect = known < self.trusted and not begins
@@ -350,13 +369,10 @@ def _parts(root: Node | None) -> tuple[Node, ...]:
 
 def _words_of(parts: Iterable[Node]) -> list[Word | Phrase]:
     """The words among `parts`; small ones only when there are no others."""
-    words = [part for part in parts if isinstance(part, Word | Phrase) and _has_words(part)]
-    return [word for word in words if not _is_stop_word(word)] or words
-
-
-def _tells(part: Node, words: Sequence[Word | Phrase]) -> bool:
-    """Whether a part has to be asked beside the words."""
-    return part not in words and not _is_stop_word(part)
+    words = [part for part in parts if _is_word(part)]
+    asks = any(_is_bare(word, QUESTION_WORDS) for word in words)
+    small = STOP_WORDS | QUESTION_VERBS if asks else STOP_WORDS
+    return [word for word in words if not _is_bare(word, small)] or words
 
 
 def _has_words(leaf: Word | Phrase) -> bool:
@@ -364,8 +380,12 @@ def _has_words(leaf: Word | Phrase) -> bool:
     return not leaf.field or (leaf.field in TEXT_FIELDS and not (leaf.field == "tag" and isinstance(leaf, Phrase)))
 
 
-def _is_stop_word(node: Node) -> bool:
-    return isinstance(node, Word) and not node.field and node.text.lower() in STOP_WORDS
+def _is_word(part: Node) -> TypeGuard[Word | Phrase]:
+    return isinstance(part, Word | Phrase) and _has_words(part)
+
+
+def _is_bare(word: Word | Phrase, among: frozenset[str]) -> bool:
+    return isinstance(word, Word) and not word.field and word.text.lower().rstrip("?") in among
 
 
 def _is_plain(leaf: Word | Phrase) -> bool:

@@ -153,6 +153,12 @@ def telling_pairs(run: str) -> list[str]:
     return [pair for piece in pieces for pair in [piece[i : i + 2] for i in range(len(piece) - 1)] or [piece]]
 
 
+def without_small_words(run: str) -> list[str]:
+    """What the small words of a question part a run of Chinese into, if all of it may be words: 知识的蒸馏."""
+    pieces = _SMALL_WORDS.split(run)
+    return pieces if len(pieces) > 1 and min(map(len, pieces)) > 1 else []
+
+
 def name(tokens: Sequence[str]) -> str:
     """The key of a name: the same for Drop-Out and dropout, triplet losses and triplet loss."""
     return "".join(token if is_chinese(token) else stem(token) for token in tokens)

@@ -313,6 +313,85 @@ def test_a_chinese_question_finds_the_card_that_has_its_words(library):
     assert found(library, "知识蒸馏的温度怎么选")[0] == "knowledge_distillation"
 
 
+@pytest.mark.parametrize("typed", ["知识的蒸馏", "标签平滑和知识蒸馏", "知识蒸馏与标签平滑"])
+def test_small_words_inside_a_run_of_chinese_need_not_stand_there(tmp_path, typed):
+    write(tmp_path, {"both": "title: 知识蒸馏\nKey: 用标签平滑", "one": "title: 标签", "none": "title: 知识"})
+    answers = search(Library.open(tmp_path), typed)
+    assert [hit.slug for hit in answers.hits] == ["both"]
+    assert answers.notices == ()
+    assert {"知识", "蒸馏"} <= {*marked(answers.hits[0].why[0])} or "知识蒸馏" in marked(answers.hits[0].why[0])
+
+
+def test_a_card_whose_name_was_typed_with_a_typo_comes_before_cards_with_those_very_words(tmp_path):
+    lose = {f"lose_{i}": f"title: They lose {i} times in a circle, a circle, a circle" for i in range(2)}
+    loss = {f"loss_{i}": f"title: One loss more, {i}" for i in range(5)}
+    write(tmp_path, {"circle": "title: Circle loss"} | lose | loss)
+    assert found(Library.open(tmp_path), "circle lose") == ["circle", "lose_0", "lose_1"]
+
+
+@pytest.mark.parametrize("typed", ["efficent net", "Efficent Net", "efficent-net", "eficient net"])
+def test_a_name_typed_in_two_may_have_a_typo_in_one_part(tmp_path, typed):
+    cards = {
+        "net": "title: EfficientNet",
+        "other": "title: An efficient way, a net",
+        "third": "title: Efficient and deep nets",
+    }
+    write(tmp_path, cards | {f"more_{i}": "title: A net" for i in range(4)})
+    results = search(Library.open(tmp_path), typed)
+    assert results.hits[0].slug == "net"
+    assert marked(results.hits[0].why[0]) == ["EfficientNet"]
+    assert results.hits[0].why[0].via == f"{typed.lower().replace(' ', '').replace('-', '')} → efficientnet"
+
+
+@pytest.mark.parametrize(
+    "typed", ["how does mixup work", "How does mixup work?", "what is mixup used for", "explain mixup"]
+)
+def test_the_verbs_of_a_question_need_not_be_found(tmp_path, typed):
+    write(tmp_path, {"mixup": "title: mixup", "work": "title: The work that is used to explain"})
+    assert found(Library.open(tmp_path), typed) == ["mixup"]
+
+
+def test_such_verbs_are_words_where_nothing_is_asked(tmp_path):
+    write(tmp_path, {"mixup": "title: mixup", "work": "title: mixup at work"})
+    assert found(Library.open(tmp_path), "mixup work") == ["work"]
+    assert found(Library.open(tmp_path), "why work") == ["work"]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "1611.01144",
+        "1611.01144v5",
+        "arXiv:1611.01144",
+        "arxiv:1611.01144v2",
+        "arxiv 1611.01144",
+        "https://arxiv.org/abs/1611.01144",
+        "http://www.arxiv.org/pdf/1611.01144v3.pdf",
+        "arxiv.org/abs/1611.01144",
+        "url:1611.01144",
+        "10.1000/182",
+        "doi:10.1000/182",
+        "https://doi.org/10.1000/182",
+        "https://github.com/ericjang/gumbel-softmax",
+        "github.com/ericjang/gumbel-softmax",
+        "url:ericjang",
+    ],
+)
+def test_a_paper_is_found_by_its_number_or_address(tmp_path, typed):
+    links = 'links: {arxiv: "%s", doi: %s, code: "https://github.com/%s"}'
+    write(
+        tmp_path,
+        {
+            "this": "title: Gumbel\n" + links % ("1611.01144", "10.1000/182", "ericjang/gumbel-softmax"),
+            "that": "title: Concrete\n" + links % ("1611.00712", "10.1000/183", "another/gumbel"),
+        },
+    )
+    results = search(Library.open(tmp_path), typed)
+    assert [hit.slug for hit in results.hits] == ["this"]
+    assert results.notices == ()
+    assert [why.field for why in results.hits[0].why] == ["links"]
+
+
 def test_nothing_is_found_and_nothing_suggested_for_nonsense(library):
     results = search(library, "zzzqqq")
     assert (results.hits, results.total, results.suggestion) == ((), 0, None)
