@@ -13,7 +13,7 @@ gradient of the outputs' sum in it, here with all weights of a layer alike and p
 shuts, so that zero means that no weight ever reads the pixel. As the names are used, C includes B, and D includes C.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated
@@ -24,13 +24,13 @@ from torch import Tensor, nn
 
 from demos.kit import Choice, Evidence, Knobs, Range, at_most, equal, finding, law, style
 from demos.kit.data import photograph
-from demos.kit.pictures import pictures
+from demos.kit.pictures import outline, pictures
 from demos.kit.training import build
 
 TOPIC = "architecture"
 VARIANTS = ("original", "B", "C", "D")
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # of ResNet-50: width, blocks, stride of the first
-CORNER, WINDOW = 12, 15  # pixels a side of the maps drawn
+CORNER, WINDOW = 8, 15  # pixels a side of what is drawn large
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,13 @@ LOOK_FOR = (
 
 @dataclass(frozen=True)
 class Result:
-    seen: Tensor  # (2, 3, H, H) in [0, 1] a photograph, its pixels unread by main path and shortcut in black
+    seen: Tensor  # (2, 3, H, H) in [0, 1] a photograph without the pixels that main path and shortcut do not read
     read: Tensor  # (2,) share of pixels that each reads
     block_read: float  # share that the block reads
-    influence: Tensor  # (2, CORNER, CORNER) of the pixels of a corner, over the mean of all
+    influence: Tensor  # (2, CORNER, CORNER) of the pixels of a corner, over the mean away from the border
+    window: Tensor  # (3, WINDOW, WINDOW) in [0, 1] the photograph, small
     fields: Tensor  # (3, WINDOW, WINDOW) influence on one output of each of `STEMS`, over its largest
+    stems: tuple[tuple[tuple[int, int, int], ...], ...]  # (k, C_in, C_out) of each convolution of the two stems
     stem_cost: Tensor  # (V,) multiply-adds of the stem, by variant
     cost: Tensor  # (V,) of all convolutions and the classifier
     parameters: Tensor  # (V,) int64
@@ -175,19 +177,33 @@ STEMS: dict[str, Callable[[], nn.Sequential]] = {
 }
 
 
+def shapes(module: nn.Module) -> tuple[tuple[int, int, int], ...]:
+    """(k, C_in, C_out) of each convolution."""
+    found = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+    return tuple((layer.kernel_size[0], layer.in_channels, layer.out_channels) for layer in found)
+
+
+def fade(picture: Tensor, shares: Tensor) -> Tensor:
+    """Pictures (N, 3, H, W) of one (3, H, W): a share (N, H, W) in [0, 1] of each pixel is left, the rest is white."""
+    return 1 - shares[:, None] * (1 - picture)
+
+
 def run(p: Params) -> Result:
     side = 2 * p.outputs
-    whole = photograph("china", 3 * p.outputs + 3)
+    whole = photograph("flower", 3 * p.outputs + 3)
     picture = whole[:, :side, (whole.shape[-1] - side) // 2 :][..., :side]
+    small = photograph("flower", 2 * WINDOW)
     paths = (lambda: main_path(p.variant, 1, 1, 1), lambda: shortcut(p.variant, 1, 1))
     maps = torch.stack([influence(alike(make), side, side) for make in paths])
     stem_cost, cost, parameters = torch.tensor([counts(variant, p.resolution) for variant in VARIANTS]).T
     return Result(
-        seen=picture * (maps > 0)[:, None],
+        seen=fade(picture, (maps > 0).float()),
         read=(maps > 0).double().mean((-2, -1)),
         block_read=float((maps.sum(0) > 0).double().mean()),
-        influence=(maps / maps.mean((-2, -1), keepdim=True))[:, :CORNER, :CORNER],
+        influence=(maps / maps[:, 2:-2, 2:-2].mean((-2, -1), keepdim=True))[:, :CORNER, :CORNER],
+        window=small[:, -WINDOW:, (small.shape[-1] - WINDOW) // 2 :][..., :WINDOW],
         fields=_fields(),
+        stems=tuple(shapes(on_meta(lambda variant=variant: stem(variant))) for variant in ("original", "C")),
         stem_cost=stem_cost,
         cost=cost,
         parameters=parameters,
@@ -230,21 +246,24 @@ def readings(p: Params, r: Result) -> dict[str, str | float]:
 
 
 def figure(p: Params, r: Result) -> dict[str, go.Figure]:
-    names = [
-        f"{path}: {share:.0%} read" for path, share in zip(("main path", "shortcut"), r.read.tolist(), strict=True)
-    ]
-    sides = [_side(field) for field in r.fields]
-    stems = [f"{name}:<br>sees {side} × {side}" for name, side in zip(STEMS, sides, strict=True)]
+    paths = ("main path", "shortcut")
+    names = [f"{path}: {share:.0%} read" for path, share in zip(paths, r.read.tolist(), strict=True)]
+    photograph = pictures(list(r.seen), names=names, height=440)
+    for left in (0, 1.05 * r.seen.shape[-1]):
+        outline(photograph, left, 0, left + CORNER, CORNER, color=style.ORANGE)
+    stems = [f"{name}:<br>{_side(field)} × {_side(field)} pixels" for name, field in zip(STEMS, r.fields, strict=True)]
+    drawn = pictures([r.window, *fade(r.window, r.fields.sqrt())], names=["photograph", *stems], columns=2, height=460)
+    drawn.update_layout(margin={"b": 64})
     name = "the original" if p.variant == "original" else f"ResNet-{p.variant}"
+    total = float(r.cost[0]) / 1e9
     return {
-        f"What a downsampling block of {name} reads of its input; black pixels have no influence.": pictures(
-            list(r.seen), names=names, height=330
+        f"What a downsampling block of {name} reads of its input; pixels left blank have no influence.": photograph,
+        "The framed corner: influence of each pixel, over the mean away from the border.": _corner(r, paths),
+        f"Added to the original's {total:.2f} G: B pays in its blocks, C in its stem, D no more.": _added(p, r),
+        "What one output of a stem sees: the less a pixel counts, the paler it is.": drawn,
+        "The stems as built. Areas are multiply-adds, a slice is an input channel: 7 × 7 reads but three.": _stems(
+            p, r
         ),
-        "A corner of the input: influence of each pixel, over the mean; what is empty has none.": _maps(
-            r.influence, ["main path", "shortcut"], "influence", 330
-        ),
-        "What one output of a stem sees, and how much each pixel counts.": _maps(r.fields, stems, "share", 300),
-        f"The cost of ResNet-50 at {p.resolution} pixels: B pays in its blocks, C and D in the stem.": _costs(p, r),
     }
 
 
@@ -253,52 +272,83 @@ def _side(field: Tensor) -> int:
     return int((field > 0).any(0).sum())
 
 
-def _maps(maps: Tensor, names: list[str], unit: str, height: int) -> go.Figure:
-    """Square maps side by side, zeros left empty, each with its name below."""
-    side = maps.shape[-1]
-    fig = style.figure(height=height)
-    for number, (values, name) in enumerate(zip(maps, names, strict=True)):
-        left = number * (side + 1)
+def _corner(r: Result, names: Sequence[str]) -> go.Figure:
+    fig = style.figure(height=280)
+    for number, (values, name) in enumerate(zip(r.influence, names, strict=True)):
+        left = number * (CORNER + 0.6)
         fig.add_heatmap(
             x0=left,
             z=values.where(values > 0, torch.nan).numpy(),
             zmin=0,
-            zmax=float(maps.max()),
+            zmax=4,
             colorscale=style.SEQUENTIAL,
             xgap=1,
             ygap=1,
-            showscale=number == 0,
-            colorbar={"title": {"text": unit}, "thickness": 10},
+            showscale=False,
+            texttemplate="%{z:.2~g}",
+            textfont={"size": 9},
             hovertemplate="%{z:.3g}<extra></extra>",
         )
-        outline = {"x0": left - 0.5, "x1": left + side - 0.5, "y0": -0.5, "y1": side - 0.5}
-        fig.add_shape(type="rect", **outline, line={"color": style.GRAY, "width": 1})
-        fig.add_annotation(x=left + (side - 1) / 2, y=side - 0.3, yanchor="top", text=name, showarrow=False)
+        outline = {"x0": left - 0.5, "x1": left + CORNER - 0.5, "y0": -0.5, "y1": CORNER - 0.5}
+        fig.add_shape(type="rect", **outline, line={"color": style.ORANGE, "width": 2.5})
+        middle = left + (CORNER - 1) / 2
+        fig.add_annotation(x=middle, y=CORNER - 0.3, yanchor="top", text=name, showarrow=False)
     style.image_panel(fig)
-    fig.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 56})
-    return fig
+    return fig.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 28})
 
 
-def _costs(p: Params, r: Result) -> go.Figure:
-    fig = style.figure(x="variant", y="multiply-adds, G", height=300)
-    rest = (r.cost - r.stem_cost).double() / 1e9
-    stems = r.stem_cost.double() / 1e9
-    faded = [1.0 if variant == p.variant else 0.55 for variant in VARIANTS]
-    fig.add_bar(x=VARIANTS, y=stems.numpy(), name="stem", marker={"color": style.ORANGE, "opacity": faded})
-    pattern = {"shape": "/"}
-    text = [f"{total:.2f}" for total in (r.cost.double() / 1e9).tolist()]
-    fig.add_bar(
-        x=VARIANTS,
-        y=rest.numpy(),
-        name="all else",
-        text=text,
-        textposition="outside",
-        marker={"color": style.BLUE, "pattern": pattern, "opacity": faded},
-    )
-    fig.update_layout(barmode="stack")
+def _added(p: Params, r: Result) -> go.Figure:
+    fig = style.figure(x="variant", y="multiply-adds added, G", height=280)
+    later = VARIANTS[1:]
+    faded = [1.0 if p.variant in ("original", variant) else 0.45 for variant in later]
+    parts = (("stem", r.stem_cost, style.ORANGE, "/"), ("blocks", r.cost - r.stem_cost, style.BLUE, ""))
+    for name, cost, color, shape in parts:
+        added = ((cost[1:] - cost[0]).double() / 1e9).tolist()
+        look = {"color": color, "opacity": faded, "pattern": {"shape": shape, "fillmode": "overlay"}}
+        fig.add_bar(x=later, y=added, name=name, marker=look, hovertemplate="%{y:.3f} G<extra>%{fullData.name}</extra>")
     fig.update_xaxes(type="category")
-    fig.update_yaxes(range=[0, 1.15 * float(r.cost.max()) / 1e9])
-    return fig
+    return fig.update_layout(barmode="stack")
+
+
+def _stems(p: Params, r: Result) -> go.Figure:
+    """Each convolution as the matrix by which it multiplies what it reads for one output pixel."""
+    fig = style.figure(x="numbers read for an output pixel, k² C_in", y="output channels", height=440)
+    cuts: list[tuple[float | None, float | None]] = []
+    apart = 110
+    for row, (stem, name) in enumerate(zip(r.stems, ("7 × 7", "three 3 × 3"), strict=True)):
+        bottom, left, cost = -row * apart, 0, 0
+        for k, c_in, c_out in stem:
+            fig.add_bar(
+                x=[left + k * k * c_in / 2],
+                y=[c_out],
+                base=[bottom],
+                width=[k * k * c_in],
+                name=name,
+                marker={"color": style.ORANGE, "opacity": 1.0 if (p.variant in ("C", "D")) == bool(row) else 0.45},
+                hovertemplate=f"{k} · {k} · {c_in} × {c_out} = {k * k * c_in * c_out:,}<extra>{name}</extra>",
+                showlegend=False,
+            )
+            for channel in range(1, c_in):
+                at = left + k * k * channel
+                cuts += [(at, bottom), (at, bottom + c_out), (None, None)]
+            left, cost = left + k * k * c_in + 12, cost + k * k * c_in * c_out
+        title = f"<b>{name}</b>: {cost:,} multiply-adds a pixel"
+        fig.add_annotation(x=0, y=bottom + 68, xanchor="left", yanchor="bottom", text=title, showarrow=False)
+    fig.add_scatter(
+        x=[x for x, _ in cuts],
+        y=[y for _, y in cuts],
+        mode="lines",
+        line={"color": style.PAPER, "width": 0.8},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    fig.update_layout(barmode="overlay")
+    fig.update_xaxes(range=[-8, 640], showgrid=False)
+    ticks = (0, 32, 64)
+    below = [tick - apart for tick in ticks]
+    return fig.update_yaxes(
+        tickvals=[*below, *ticks], ticktext=[*ticks, *ticks], range=[-apart - 4, 90], showgrid=False
+    )
 
 
 def _unread(make: Callable[[], nn.Module], side: int) -> float:

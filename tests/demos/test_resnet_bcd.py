@@ -55,6 +55,31 @@ def test_influence_counts_the_outputs_that_a_loop_finds_to_change():
                 assert moves == (row % 2 == 0 and column % 2 == 0)
 
 
+def test_the_areas_drawn_of_a_stem_are_its_multiply_adds_for_each_pixel():
+    result = demo.run(demo.Params(resolution=224))
+    for variant, stem in zip(("original", "C"), result.stems, strict=True):
+        drawn = sum(k * k * c_in * c_out for k, c_in, c_out in stem)
+        assert 112**2 * drawn == int(result.stem_cost[demo.VARIANTS.index(variant)])
+
+
+def test_of_a_faded_pixel_its_share_is_left():
+    picture = torch.rand(3, 2, 2, generator=torch.Generator().manual_seed(0))
+    shares = torch.tensor([[[0.0, 1.0], [0.5, 0.25]]])
+    (faded,) = demo.fade(picture, shares)
+    assert faded[:, 0, 0].tolist() == [1.0] * 3
+    torch.testing.assert_close(faded[:, 0, 1], picture[:, 0, 1])
+    torch.testing.assert_close(faded[:, 1, 0], (picture[:, 1, 0] + 1) / 2)
+    torch.testing.assert_close(faded[:, 1, 1], (picture[:, 1, 1] + 3) / 4)
+
+
+@pytest.mark.parametrize(
+    ("variant", "main", "short"), [("original", {0, 4}, {0, 4}), ("D", {4 / 9, 8 / 9, 16 / 9}, {1})]
+)
+def test_away_from_the_border_influence_takes_the_values_that_strides_foretell(variant, main, short):
+    for values, expected in zip(demo.run(demo.Params(variant=variant)).influence, (main, short), strict=True):
+        assert sorted(values[2:, 2:].unique().tolist()) == pytest.approx(sorted(expected))
+
+
 @pytest.mark.parametrize("variant", demo.VARIANTS)
 def test_every_variant_halves_the_map_and_classifies(variant):
     network = build(lambda: demo.Block(variant, 8, 4, 2), torch.Generator())
