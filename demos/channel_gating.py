@@ -45,7 +45,7 @@ from demos.kit import (
 )
 from demos.kit.data import digits_split
 from demos.kit.pictures import DROPPED, pictures
-from demos.kit.training import Descent, batches, build, frame_steps, one_thread
+from demos.kit.training import Descent, History, accuracy, batches, build, train, twins
 
 TOPIC = "architecture"
 CHANNELS, LAYERS, BATCH, RATE, PENALTY, SLOPE = 16, 2, 50, 0.05, 0.02, 2.0
@@ -88,9 +88,7 @@ LOOK_FOR = (
 class Result:
     network: nn.Module  # the one trained with gates
     updates: Tensor  # (F,) updates made by each frame so far
-    accuracy: (
-        Tensor  # (2, F) share of 500 held-out digits read right; with gates, then the twin with every sum finished
-    )
+    accuracy: Tensor  # (2, F) share of 500 held-out digits read right; with gates, then the twin, every sum finished
     opened: Tensor  # (F,) share of the gates that open, with gates
     swept_accuracy: Tensor  # (2, 7) with SHIFTS added to the thresholds; with gates, then the twin gated afterwards
     swept_cost: Tensor  # (2, 7) multiplications of the gated layers, as a share of those without gates
@@ -206,39 +204,34 @@ def penalty(net: Network, target: float) -> Tensor:
 def judge(net: Network, images: Tensor, labels: Tensor, shift: float) -> tuple[Tensor, Tensor]:
     """Share of images read right, and share of gates open, with `shift` added to every threshold."""
     logits, _, decisions = net(images, shift)
-    return (logits.argmax(-1) == labels).float().mean(), torch.stack(decisions).mean()
+    return accuracy(logits, labels), torch.stack(decisions).mean()
 
 
 def run(p: Params) -> Iterator[Result]:
     images, labels, other_images, other_labels = digits_split()
     generator = torch.Generator().manual_seed(p.seed)
-    nets = [build(lambda: Network(p), generator)]
-    nets.append(copy.deepcopy(nets[0]))
+    nets = twins(build(lambda: Network(p), generator))
     descents = [Descent(net.parameters()) for net in nets]
-    order, shown = batches(len(images), BATCH, p.updates, generator), frame_steps(p.updates, 5)
-    steps, accuracy, opened = [], [], []
-    for step in range(p.updates + 1):
-        if step in shown:
-            with one_thread():
-                judged = [judge(net, other_images, other_labels, s) for net, s in zip(nets, (0.0, OPEN), strict=True)]
-                swept = [[judge(net, other_images, other_labels, float(s)) for s in SHIFTS] for net in nets]
-            steps.append(step)
-            accuracy.append(torch.stack([right for right, _ in judged]))
-            opened.append(judged[GATED][1])
-            yield Result(
-                network=copy.deepcopy(nets[GATED]),
-                updates=torch.tensor(steps),
-                accuracy=torch.stack(accuracy, -1),
-                opened=torch.stack(opened),
-                swept_accuracy=torch.tensor([[right for right, _ in row] for row in swept]),
-                swept_cost=cost_share(int(p.parts), torch.tensor([[share for _, share in row] for row in swept])),
-            )
-        if step < p.updates:
-            batch = next(order)
-            with one_thread():
-                for net, descent, shift in zip(nets, descents, (0.0, OPEN), strict=True):
-                    loss = functional.cross_entropy(net(images[batch], shift)[0], labels[batch])
-                    descent.step(loss + penalty(net, p.target), RATE)
+    order, history = batches(len(images), BATCH, p.updates, generator), History()
+
+    def step(update: int) -> None:
+        batch = next(order)
+        for net, descent, shift in zip(nets, descents, (0.0, OPEN), strict=True):
+            loss = functional.cross_entropy(net(images[batch], shift)[0], labels[batch])
+            descent.step(loss + penalty(net, p.target), RATE)
+
+    def look(update: int) -> Result:
+        judged = [judge(net, other_images, other_labels, s) for net, s in zip(nets, (0.0, OPEN), strict=True)]
+        swept = [[judge(net, other_images, other_labels, float(s)) for s in SHIFTS] for net in nets]
+        history.add(updates=update, accuracy=torch.stack([right for right, _ in judged]), opened=judged[GATED][1])
+        return Result(
+            network=copy.deepcopy(nets[GATED]),
+            **history.stacked(-1),
+            swept_accuracy=torch.tensor([[right for right, _ in row] for row in swept]),
+            swept_cost=cost_share(int(p.parts), torch.tensor([[share for _, share in row] for row in swept])),
+        )
+
+    yield from train(p.updates, 5, step, look)
 
 
 @torch.no_grad()
@@ -248,13 +241,12 @@ def examine(p: Params, r: Result) -> View:
     layer, decision = r.network.gated[p.layer - 1], decisions[p.layer - 1]
     partial, full = layer.sums(inputs[p.layer - 1])
     maps = (decision * full + (1 - decision) * partial)[p.digit].relu()
-    guesses = logits.argmax(-1)
     some = torch.randperm(partial.numel(), generator=torch.Generator().manual_seed(p.seed))[:600]
     return View(
         trained=r,
         image=images[p.digit],
         label=int(labels[p.digit]),
-        guess=int(guesses[p.digit]),
+        guess=int(logits[p.digit].argmax()),
         opened=torch.stack([d[p.digit].mean(0, keepdim=True) for d in decisions]),
         kept=decision[p.digit].bool(),
         maps=maps / maps.max().clamp_min(1e-12),
@@ -262,7 +254,7 @@ def examine(p: Params, r: Result) -> View:
         full=full.flatten()[some],
         finished=decision.flatten()[some].bool(),
         correlation=float(channel_correlation(partial, full).mean()),
-        accuracy=float((guesses == labels).float().mean()),
+        accuracy=float(accuracy(logits, labels)),
         cost=float(cost_share(int(p.parts), torch.stack(decisions).mean())),
     )
 
@@ -439,9 +431,9 @@ def _trained(parts: str, seed: int) -> Result:
 )
 def training_with_gates_pays() -> Evidence:
     middle = len(SHIFTS) // 2
-    accuracy = torch.stack([_trained("4", seed).swept_accuracy[:, middle] for seed in range(3)])
+    right = torch.stack([_trained("4", seed).swept_accuracy[:, middle] for seed in range(3)])
     return more_than(
-        (accuracy[:, GATED] - accuracy[:, TWIN]).min(),
+        (right[:, GATED] - right[:, TWIN]).min(),
         0.0,
         0.05,
         why="defaults, seeds 0, 1 and 2, each must show it; 0.05 is over two standard errors with 500 digits",
@@ -451,9 +443,9 @@ def training_with_gates_pays() -> Evidence:
 
 @finding("Gates put on afterwards cost more accuracy the higher the threshold.", source="Sec. 3")
 def accuracy_falls_with_the_threshold() -> Evidence:
-    accuracy = torch.stack([_trained("4", seed).swept_accuracy[TWIN] for seed in range(3)]).mean(0)
+    right = torch.stack([_trained("4", seed).swept_accuracy[TWIN] for seed in range(3)]).mean(0)
     return falling(
-        accuracy,
+        right,
         0.02,
         why="defaults, mean over seeds 0 to 2, shifts −3 to 3; with 1,500 digits a standard error is up to 0.013",
         quantity="largest rise of accuracy from one shift to the next",
@@ -462,9 +454,9 @@ def accuracy_falls_with_the_threshold() -> Evidence:
 
 @report("For the network trained with gates, too, accuracy falls with every rise of the threshold.", source="Sec. 3")
 def accuracy_of_the_gated_falls_with_the_threshold() -> Evidence:
-    accuracy = torch.stack([_trained("4", seed).swept_accuracy[GATED] for seed in range(3)]).mean(0)
+    right = torch.stack([_trained("4", seed).swept_accuracy[GATED] for seed in range(3)]).mean(0)
     return falling(
-        accuracy,
+        right,
         0.02,
         why="as above; where it fails, the trained thresholds are best, and opening more gates costs accuracy",
         quantity="largest rise of accuracy from one shift to the next",

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from demos.kit import Evidence, Knobs, Range, Seed, at_most, equal, finding, law, more_than, report, style
 from demos.kit.data import digits_split
 from demos.kit.pictures import pictures
-from demos.kit.training import Descent, batches, build, frame_steps, one_thread, perceptron
+from demos.kit.training import Descent, History, accuracy, batches, build, perceptron, train
 
 TOPIC = "architecture"
 WIDTH, INSIDE, GATE = 24, 24, 16
@@ -137,35 +137,32 @@ def run(p: Params) -> Iterator[Result]:
     noise = gumbel_difference(torch.rand(p.updates, BATCH, p.blocks, generator=generator))
     fresh = gumbel_difference(torch.rand(len(test), p.blocks, generator=generator))
     other = torch.randperm(len(test), generator=generator)
-    shown, steps, rates, accuracy = frame_steps(p.updates, FRAMES), [], [], []
-    order = batches(len(x), BATCH, p.updates, generator)
-    for update in range(p.updates + 1):
-        if update in shown:
-            with one_thread(), torch.no_grad():
-                logits, states = network(test_x, torch.zeros_like(fresh))
-                steps.append(update)
-                rates.append(network(test_x, fresh)[1].mean(0))
-                accuracy.append(_share_right(logits, truth))
-                executed, swept = sweep(network, test_x, truth, other, p.blocks)
-            by_cost = states.sum(1).argsort(stable=True)
-            chosen = torch.cat([by_cost[:EXAMPLES], by_cost[-EXAMPLES:]])
-            yield Result(
-                steps=torch.tensor(steps),
-                rates=torch.stack(rates),
-                accuracy=torch.stack(accuracy),
-                by_class=torch.stack([states[truth == label].mean(0) for label in range(10)]),
-                executed=executed,
-                swept=swept,
-                images=test[chosen],
-                labels=truth[chosen],
-                runs=states[chosen].sum(1).long(),
-            )
-        if update < p.updates:
-            batch = next(order)
-            with one_thread():
-                logits, states = network(x[batch], noise[update], p.tau)
-                loss = F.cross_entropy(logits, labels[batch]) + p.weight * target_loss(states.mean(0), p.target)
-                descent.step(loss, RATE)
+    order, history = batches(len(x), BATCH, p.updates, generator), History()
+
+    def step(update: int) -> None:
+        batch = next(order)
+        logits, states = network(x[batch], noise[update], p.tau)
+        loss = F.cross_entropy(logits, labels[batch]) + p.weight * target_loss(states.mean(0), p.target)
+        descent.step(loss, RATE)
+
+    @torch.no_grad()
+    def look(update: int) -> Result:
+        logits, states = network(test_x, torch.zeros_like(fresh))
+        history.add(steps=update, rates=network(test_x, fresh)[1].mean(0), accuracy=accuracy(logits, truth))
+        executed, swept = sweep(network, test_x, truth, other, p.blocks)
+        by_cost = states.sum(1).argsort(stable=True)
+        chosen = torch.cat([by_cost[:EXAMPLES], by_cost[-EXAMPLES:]])
+        return Result(
+            **history.stacked(),
+            by_class=torch.stack([states[truth == label].mean(0) for label in range(10)]),
+            executed=executed,
+            swept=swept,
+            images=test[chosen],
+            labels=truth[chosen],
+            runs=states[chosen].sum(1).long(),
+        )
+
+    yield from train(p.updates, FRAMES, step, look)
 
 
 def sweep(network: AdaptiveGraph, x: Tensor, truth: Tensor, other: Tensor, blocks: int) -> tuple[Tensor, Tensor]:
@@ -177,13 +174,9 @@ def sweep(network: AdaptiveGraph, x: Tensor, truth: Tensor, other: Tensor, block
     for shift in SHIFTS:
         logits, states = network(x, shift.expand(len(x), blocks))
         executed.append(states.mean())
-        own.append(_share_right(logits, truth))
-        exchanged.append(_share_right(network(x, states, given=states[other])[0], truth))
+        own.append(accuracy(logits, truth))
+        exchanged.append(accuracy(network(x, states, given=states[other])[0], truth))
     return torch.stack(executed), torch.stack([torch.stack(own), torch.stack(exchanged)])
-
-
-def _share_right(logits: Tensor, truth: Tensor) -> Tensor:
-    return (logits.argmax(1) == truth).float().mean()
 
 
 def readings(p: Params, r: Result) -> dict[str, str | float]:

@@ -41,7 +41,7 @@ from demos.kit import (
 )
 from demos.kit.data import digits_split, edge_maps
 from demos.kit.pictures import mosaic, pictures
-from demos.kit.training import Descent, batches, one_thread, perceptron
+from demos.kit.training import Descent, accuracy, batches, one_thread, perceptron
 
 TOPIC = "training"
 UNIT, CHANNEL = "unit", "channel"
@@ -366,8 +366,7 @@ def _trained(seed: int, rate: float) -> tuple[float, float]:
             descent.step(nn.functional.cross_entropy(logits(x[batch], True), y[batch]), RATE)
         with torch.no_grad():
             guesses = logits(new_x, False)
-    accuracy = (guesses.argmax(-1) == new_y).float().mean()
-    return float(accuracy), float(nn.functional.cross_entropy(guesses, new_y))
+    return float(accuracy(guesses, new_y)), float(nn.functional.cross_entropy(guesses, new_y))
 
 
 SEEDS = range(3)

@@ -41,9 +41,10 @@ from demos.kit.surface import border, plane, scatter, surface
 from demos.kit.training import Descent, History, accuracy, batches, perceptron, train, twins
 
 TOPIC = "training"
-BATCH, RATE, NOISE, FRAMES = 50, 0.1, 0.2, 40
+BATCH, RATE, NOISE, FRAMES, RECENT = 50, 0.1, 0.2, 40, 25
 WIDTHS = (2, 64, 64, 2)
 ACROSS, UP = torch.linspace(-2, 3, 51), torch.linspace(-1.5, 2, 41)
+ASIDE = 5.3  # from a point of the first surface to the same point of the second
 WITHOUT, WITH = 0, 1
 NAMES, COLORS, DASHES = ("without flooding", "with flooding"), (style.GRAY, style.BLUE), ("dash", "solid")
 
@@ -81,6 +82,7 @@ class Result:
     test: Tensor  # (2, F) loss on 1,000 new points, as many of their labels flipped, nats
     clean: Tensor  # (2, F) the same with none of their labels flipped
     accuracy: Tensor  # (2, F) share of the new points put into the right class, none flipped
+    batches: Tensor  # (2, R) losses of the last batches before their updates, `RECENT` at most, nats
     uphill: float  # share of the updates so far that went uphill
     surface: Tensor  # (2, 41, 51) probability of class 1 over the plane
     flood: Tensor  # (2, 151) loss J from 0 to 1.5 nats, and the flooded loss
@@ -111,15 +113,14 @@ def run(p: Params) -> Iterator[Result]:
     descents = [Descent(network.parameters()) for network in networks]
     order = batches(len(x), BATCH, p.updates, generator)
     possible = torch.linspace(0, 1.5, 151)
-    history, uphill = History(), 0
+    history, met = History(), torch.empty(2, p.updates)
 
     def step(update: int) -> None:
-        nonlocal uphill
         batch = next(order)
         ordinary, mine = (nn.functional.cross_entropy(network(x[batch]), y[batch]) for network in networks)
         descents[WITHOUT].step(ordinary, RATE)
         descents[WITH].step(flood(mine, p.level), RATE)
-        uphill += int(mine < p.level)
+        met[:, update] = torch.stack([ordinary, mine]).detach()
 
     @torch.no_grad()
     def look(update: int) -> Result:
@@ -135,7 +136,8 @@ def run(p: Params) -> Iterator[Result]:
             labels=y,
             wrong=y != labels,
             **history.stacked(-1),
-            uphill=uphill / max(update, 1),
+            batches=met[:, max(0, update - RECENT) : update].clone(),
+            uphill=int((met[WITH, :update] < p.level).sum()) / max(update, 1),
             surface=torch.stack([network(plane(ACROSS, UP)).softmax(-1)[..., 1] for network in networks]),
             flood=torch.stack([possible, flood(possible, p.level)]),
         )
@@ -162,44 +164,54 @@ def figure(p: Params, r: Result) -> dict[str, go.Figure]:
     line = {"color": style.RED, "dash": "dot", "width": 1.5}
     train.add_scatter(x=[0, p.updates], y=[p.level] * 2, mode="lines", name=f"level b = {p.level:.2g}", line=line)
     return {
-        "Below the level the slope turns: descending the flooded loss is climbing the loss.": _flooded(p, r),
+        "Pale is undecided, the line is at p = 0.5: sure islands around the crosses, flipped labels, are learned by "
+        "heart.": _surfaces(r),
+        "The latest batches: below the level, descending the flooded loss is climbing the loss.": _flooded(p, r),
         "The training loss goes to the level and floats there.": train,
         "New points, labels flipped as often: being sure where a label may be wrong costs much.": _over_updates(
             p, r, r.test, "loss on new points (nats)"
         ),
-        "Without flooding. Pale is undecided, the line is at p = 0.5; crosses are flipped labels.": _surface(
-            r, WITHOUT
-        ),
-        f"With flooding at b = {p.level:.2g}: the higher the level, the paler and the smoother.": _surface(r, WITH),
     }
 
 
+def _surfaces(r: Result) -> go.Figure:
+    """Both decision surfaces on the same plane, the second moved aside."""
+    fig = surface(ACROSS, UP, r.surface[WITHOUT], height=340)
+    fig.add_traces(surface(ACROSS + ASIDE, UP, r.surface[WITH]).data)
+    for which, name in enumerate(NAMES):
+        aside = torch.tensor([which * ASIDE, 0.0])
+        border(fig, ACROSS + aside[0], UP, r.surface[which])
+        for label, (color, symbol) in enumerate(((style.BLUE, "circle"), (style.ORANGE, "square"))):
+            labeled, named = r.labels == label, f"labeled {label}" if which == WITHOUT else ""
+            scatter(fig, r.points[labeled & ~r.wrong] + aside, name=named, color=color, symbol=symbol)
+            flipped = {"name": named and f"{named}, flipped", "edge": style.INK, "symbol": "x", "size": 9}
+            scatter(fig, r.points[labeled & r.wrong] + aside, color=color, **flipped)
+        middle = float(ACROSS.mean() + aside[0])
+        fig.add_annotation(x=middle, y=float(UP[0]), yanchor="top", text=f"<b>{name}</b>", showarrow=False)
+    style.equal_aspect(fig, (float(ACROSS[0]), float(ACROSS[-1]) + ASIDE), UP.tolist(), visible=False)
+    return fig.update_layout(margin={"l": 8, "r": 8, "b": 28})
+
+
 def _flooded(p: Params, r: Result) -> go.Figure:
-    fig = style.figure(x="loss J of a batch (nats)", y="flooded loss (nats)", height=300)
+    fig = style.figure(x="loss J of a batch (nats)", y="what is descended (nats)")
     x, y = r.flood.numpy()
     fig.add_scatter(x=x, y=x, mode="lines", name="J itself", line={"color": style.GRAY, "dash": "dash"})
     fig.add_scatter(x=x, y=y, mode="lines", name="|J − b| + b", line={"color": style.BLUE})
+    heights = (r.batches[WITHOUT], flood(r.batches[WITH], p.level))
+    for which, (losses, height) in enumerate(zip(r.batches, heights, strict=True)):
+        ball = {"color": COLORS[which], "symbol": style.SYMBOLS[1 - which], "size": 10, "opacity": 0.75}
+        edged = {**ball, "line": {"color": style.PAPER, "width": 1}}
+        name = f"batches {NAMES[which]}"
+        fig.add_scatter(x=losses.numpy(), y=height.numpy(), mode="markers", name=name, marker=edged)
     style.here(fig, p.level, "b")
-    fig.update_xaxes(range=[0, 1.5])
-    fig.update_yaxes(rangemode="tozero")
-    return fig
+    top = max(0.75, 1.5 * p.level)
+    return fig.update_xaxes(range=[-0.02 * top, top]).update_yaxes(range=[-0.02 * top, max(top, 2.1 * p.level)])
 
 
 def _over_updates(p: Params, r: Result, curves: Tensor, y: str) -> go.Figure:
     fig = style.figure(x="updates", y=y)
     style.lines(fig, r.updates.numpy(), NAMES, curves, colors=COLORS, dashes=DASHES)
     return fig.update_xaxes(range=[0, p.updates]).update_yaxes(rangemode="tozero")
-
-
-def _surface(r: Result, which: int) -> go.Figure:
-    fig = surface(ACROSS, UP, r.surface[which])
-    border(fig, ACROSS, UP, r.surface[which])
-    for label, (color, symbol) in enumerate(((style.BLUE, "circle"), (style.ORANGE, "square"))):
-        labeled, name = r.labels == label, f"labeled {label}"
-        scatter(fig, r.points[labeled & ~r.wrong], name=name, color=color, symbol=symbol)
-        flipped = r.points[labeled & r.wrong]
-        scatter(fig, flipped, name=f"{name}, flipped", edge=style.INK, color=color, symbol="x", size=9)
-    return fig.update_layout(xaxis_visible=False, yaxis_visible=False, margin={"l": 8, "r": 8, "b": 8})
 
 
 @law("The flooded loss is never below the level, and touches it only there.", source="Sec. 3, definition")

@@ -13,7 +13,6 @@ trained here from the same start on the same points, a few positives in the midd
 cross-entropy, one with focal loss. Both losses are summed and divided by the number of positives, as in the paper.
 """
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,10 +39,11 @@ from demos.kit import (
     rising,
     style,
 )
-from demos.kit.training import build, frame_steps, momentum_step, one_thread
+from demos.kit.surface import border, plane, scatter, surface
+from demos.kit.training import Descent, History, build, train, twins
 
 TOPIC = "losses"
-COUNT, NEW, HIDDEN, RATE, MOMENTUM = 3_000, 10_000, 32, 0.03, 0.9
+COUNT, NEW, HIDDEN, RATE = 3_000, 10_000, 32, 0.03
 SPREAD, INNER, OUTER = 0.25, 0.4, 3.0  # of the positives; radii of the ring of negatives
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)  # the paper's
 EASY = 0.9  # an example is easy from this p_t on
@@ -52,7 +52,6 @@ SEEDS = range(3)
 NAMES, COLORS, DASHES = ("cross-entropy", "focal"), (style.GRAY, style.BLUE), ("dash", "solid")
 ACROSS = torch.linspace(-OUTER, OUTER, 41)
 HARDEST = torch.logspace(-3, 0, 61)  # shares of the negatives
-INK = "#23262b"  # over the map, whose colors no theme changes
 
 
 @dataclass(frozen=True)
@@ -84,16 +83,12 @@ LOOK_FOR = (
 @dataclass(frozen=True)
 class Result:
     updates: Tensor  # (F,) updates made by each frame so far
-    easy: (
-        Tensor  # (2, F) share of the loss that easy examples hold; cross-entropy's network, then focal loss's, as below
-    )
-    precision: Tensor  # (2,) average precision on 10,000 new points
+    easy: Tensor  # (2, F) share of the loss that easy examples hold; cross-entropy's network, then focal loss's
+    precision: Tensor  # (2,) average precision on 10,000 new points, of both, as below
     surface: Tensor  # (2, 41, 41) logit of a positive over the plane
     certainty: Tensor  # (2,) median p_t of the negatives
     positives: Tensor  # (P, 2) points
-    cumulative: (
-        Tensor  # (6, 61) share of the negatives' loss that the HARDEST hold in focal loss's network: GAMMAS, chosen
-    )
+    cumulative: Tensor  # (6, 61) share of the loss of focal loss's negatives that the HARDEST hold: GAMMAS, chosen
     correctness: Tensor  # (99,) p_t
     loss: Tensor  # (6, 99) focal loss without alpha, nats: GAMMAS, chosen
     slope: Tensor  # (6, 99) size of its derivative in z
@@ -143,7 +138,6 @@ def draw_points(count: int, imbalance: float, generator: torch.Generator) -> tup
 
 def detector(prior: float, generator: torch.Generator) -> nn.Sequential:
     """A network from points (N, 2) to one logit (N, 1), which answers `prior` everywhere before training."""
-
     network = build(lambda: nn.Sequential(nn.Linear(2, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 1)), generator)
     nn.init.zeros_(network[-1].weight)
     nn.init.constant_(network[-1].bias, prior_bias(prior))
@@ -161,52 +155,40 @@ def run(p: Params) -> Iterator[Result]:
     generator = torch.Generator().manual_seed(p.seed)
     x, labels = draw_points(COUNT, p.imbalance, generator)
     new_x, new_labels = draw_points(NEW, p.imbalance, generator)
-    networks = [detector(p.prior, generator)]
-    networks.append(copy.deepcopy(networks[0]))
-    velocities = [[torch.zeros_like(weight) for weight in network.parameters()] for network in networks]
+    networks = twins(detector(p.prior, generator))
+    descents = [Descent(network.parameters()) for network in networks]
     gammas, weights = (0.0, p.gamma), (torch.ones_like(labels), class_weight(labels, p.alpha))
-
     correctness = torch.arange(1, 100, dtype=torch.float64) / 100
-    curves = torch.logit(correctness)
-    plane = torch.stack(torch.meshgrid(ACROSS, ACROSS, indexing="xy"), -1)
-    shown, steps, easy = frame_steps(p.updates, 30), [], []
-    for update in range(p.updates + 1):
-        with one_thread():
-            logits = [true_logit(network(x)[:, 0], labels) for network in networks]
-            losses = [
-                weight * focal_loss(z, gamma) / labels.sum()
-                for z, gamma, weight in zip(logits, gammas, weights, strict=True)
-            ]
-            if update in shown:
-                with torch.no_grad():
-                    steps.append(update)
-                    easy.append(torch.stack([_held_by_easy(*each) for each in zip(losses, logits, strict=True)]))
-                    scores = [network(new_x)[:, 0] for network in networks]
-                    negative = labels == 0
-                    by_gamma = [focal_loss(logits[FOCAL][negative], gamma) for gamma in (*GAMMAS, p.gamma)]
-                    frame = Result(
-                        updates=torch.tensor(steps),
-                        easy=torch.stack(easy, -1),
-                        precision=torch.stack([average_precision(score, new_labels) for score in scores]),
-                        surface=torch.stack([network(plane)[..., 0] for network in networks]),
-                        certainty=torch.stack([torch.sigmoid(z[negative]).median() for z in logits]),
-                        positives=x[~negative],
-                        cumulative=torch.stack([held_by_hardest(loss, HARDEST) for loss in by_gamma]),
-                        correctness=correctness,
-                        loss=torch.stack([focal_loss(curves, gamma) for gamma in (*GAMMAS, p.gamma)]),
-                        slope=torch.stack([focal_slope(curves, gamma).abs() for gamma in (*GAMMAS, p.gamma)]),
-                    )
-        if update in shown:
-            yield frame
-        with one_thread():
-            for network, velocity, loss in zip(networks, velocities, losses, strict=True):
-                parameters = list(network.parameters())
-                gradients = torch.autograd.grad(loss.sum(), parameters)
-                momentum_step(parameters, velocity, gradients, RATE, MOMENTUM)
+    curves, negative, history = torch.logit(correctness), labels == 0, History()
 
+    def judged(which: int) -> tuple[Tensor, Tensor]:
+        """True logits of a network, and the losses by which it is trained, (N,) both."""
+        z = true_logit(networks[which](x)[:, 0], labels)
+        return z, weights[which] * focal_loss(z, gammas[which]) / labels.sum()
 
-def _held_by_easy(loss: Tensor, z: Tensor) -> Tensor:
-    return loss[torch.sigmoid(z) > EASY].sum() / loss.sum()
+    def step(update: int) -> None:
+        for which, descent in enumerate(descents):
+            descent.step(judged(which)[1].sum(), RATE)
+
+    @torch.no_grad()
+    def look(update: int) -> Result:
+        logits, losses = zip(*(judged(which) for which in (CROSS_ENTROPY, FOCAL)), strict=True)
+        easy = [loss[torch.sigmoid(z) > EASY].sum() / loss.sum() for z, loss in zip(logits, losses, strict=True)]
+        history.add(updates=update, easy=torch.stack(easy))
+        by_gamma = [focal_loss(logits[FOCAL][negative], gamma) for gamma in (*GAMMAS, p.gamma)]
+        return Result(
+            **history.stacked(-1),
+            precision=torch.stack([average_precision(network(new_x)[:, 0], new_labels) for network in networks]),
+            surface=torch.stack([network(plane(ACROSS, ACROSS))[..., 0] for network in networks]),
+            certainty=torch.stack([torch.sigmoid(z[negative]).median() for z in logits]),
+            positives=x[~negative],
+            cumulative=torch.stack([held_by_hardest(loss, HARDEST) for loss in by_gamma]),
+            correctness=correctness,
+            loss=torch.stack([focal_loss(curves, gamma) for gamma in (*GAMMAS, p.gamma)]),
+            slope=torch.stack([focal_slope(curves, gamma).abs() for gamma in (*GAMMAS, p.gamma)]),
+        )
+
+    yield from train(p.updates, 30, step, look)
 
 
 def readings(p: Params, r: Result) -> dict[str, str | float]:
@@ -236,9 +218,7 @@ def figure(p: Params, r: Result) -> dict[str, go.Figure]:
     )
     held.update_yaxes(range=[0, 1.05])
     easy = style.figure(x="updates", y="easy examples' share of the loss")
-    for name, color, dash, values in zip(NAMES, COLORS, DASHES, r.easy, strict=True):
-        line = {"color": color, "dash": dash}
-        easy.add_scatter(x=r.updates.numpy(), y=values.numpy(), mode="lines", name=name, line=line)
+    style.lines(easy, r.updates.numpy(), NAMES, r.easy, colors=COLORS, dashes=DASHES)
     easy.update_xaxes(range=[0, p.updates])
     easy.update_yaxes(rangemode="tozero")
     return {
@@ -274,34 +254,20 @@ def _by_gamma(
 
 
 def _plane(r: Result, which: int) -> go.Figure:
-    fig = style.figure(height=380)
-    fig.add_heatmap(
-        x=ACROSS.numpy(),
-        y=ACROSS.numpy(),
-        z=r.surface[which].numpy(),
-        zmin=-12,
-        zmax=12,
-        zsmooth="best",
-        colorscale=style.DIVERGING,
+    logits, ticks = r.surface[which], {"tickvals": [-2, 0, 2], "showgrid": False}
+    fig = surface(
+        ACROSS,
+        ACROSS,
+        logits,
+        span=(-12, 12),
+        showscale=True,
         colorbar={"title": {"text": "logit", "side": "top"}, "thickness": 10, "tickvals": [-10, -5, 0, 5, 10]},
+        hoverinfo="z",
         hovertemplate="logit %{z:.1f}<extra></extra>",
     )
-    fig.add_contour(
-        x=ACROSS.numpy(),
-        y=ACROSS.numpy(),
-        z=r.surface[which].numpy(),
-        contours={"start": 0, "end": 0, "size": 1, "coloring": "none"},
-        line={"color": INK, "width": 2},
-        showscale=False,
-        hoverinfo="skip",
-    )
-    some = r.positives[:150]
-    marker = {"color": style.ORANGE, "symbol": "x", "size": 7, "line": {"color": INK, "width": 1}}
-    fig.add_scatter(x=some[:, 0].numpy(), y=some[:, 1].numpy(), mode="markers", marker=marker, hoverinfo="skip")
-    fig.update_xaxes(range=[-OUTER, OUTER], constrain="domain", tickvals=[-2, 0, 2], showgrid=False)
-    fig.update_yaxes(range=[-OUTER, OUTER], constrain="domain", tickvals=[-2, 0, 2], showgrid=False, scaleanchor="x")
-    fig.update_layout(showlegend=False)
-    return fig
+    border(fig, ACROSS, ACROSS, logits, at=(0,), width=2)
+    scatter(fig, r.positives[:150], edge=style.INK, color=style.ORANGE, symbol="x", size=7)
+    return fig.update_xaxes(**ticks).update_yaxes(**ticks)
 
 
 def _logits(p: Params) -> tuple[Tensor, Tensor]:

@@ -240,12 +240,9 @@ def _transport(r: Result) -> go.Figure:
 def _over_distance(p: Params, r: Result, curves: Tensor) -> go.Figure:
     fig = style.figure(x="distance d", y="nats (W₁: unit of x)")
     names, colors = ("KL(p‖q)", "KL(q‖p)", "JS", "W₁"), (style.PURPLE, style.GRAY, style.BLUE, style.GREEN)
-    for name, color, dash, curve in zip(names, colors, ("dot", "dash", "solid", "longdash"), curves, strict=True):
-        line = {"color": color, "dash": dash, "width": 2.5}
-        values = torch.where(curve.isfinite(), curve, math.nan)
-        fig.add_scatter(x=r.distances.numpy(), y=values.numpy(), mode="lines", name=name, line=line)
-    style.here(fig, p.distance, "d")
-    return fig
+    finite, dashes = torch.where(curves.isfinite(), curves, math.nan), ("dot", "dash", "solid", "longdash")
+    style.lines(fig, r.distances.numpy(), names, finite, colors=colors, dashes=dashes, widths=[2.5] * 4)
+    return style.here(fig, p.distance, "d")
 
 
 def _divergences(p: Params, r: Result) -> go.Figure:

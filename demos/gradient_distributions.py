@@ -41,7 +41,7 @@ from demos.kit import (
     style,
 )
 from demos.kit.data import digits_split
-from demos.kit.training import batches, build, frame_steps, momentum_step, one_thread
+from demos.kit.training import Descent, History, accuracy, batches, build, train
 
 TOPIC = "compression"
 LAYERS = ("stem", "strided", "depthwise", "pointwise", "linear")  # from the image to the classes
@@ -49,7 +49,6 @@ KINDS = ("weight", "activation", "gradient")
 RULES = ("max", "MSE", "cosine")
 SEEDS = range(3)
 FRAMES, BATCH, PROBE = 25, 64, 128  # frames of a training, images of an update, images of an observation
-MOMENTUM = 0.9
 REACH, BINS = 10.0, 101  # histograms run over ±REACH standard deviations
 GROUPS = 1024  # of like magnitude, in which a gradient is kept
 LOOKS = {
@@ -220,43 +219,36 @@ def run(p: Params) -> Iterator[Result]:
     generator = torch.Generator().manual_seed(p.seed)
     images, labels, *test = digits_split()
     net = small_net(generator)
-    parameters = list(net.parameters())
-    velocities = [torch.zeros_like(parameter) for parameter in parameters]
-    with one_thread():
-        seen = [_look(net, 0, images, labels, *test)]
-    yield _result(seen)
-    shown = frame_steps(p.updates, FRAMES)
-    for update, batch in enumerate(batches(len(images), BATCH, p.updates, generator), start=1):
-        with one_thread():
-            gradients = torch.autograd.grad(nn.functional.cross_entropy(net(images[batch]), labels[batch]), parameters)
-            momentum_step(parameters, velocities, gradients, p.learning_rate, MOMENTUM)
-            if update in shown:
-                seen.append(_look(net, update, images, labels, *test))
-        if update in shown:
-            yield _result(seen)
+    descent, history = Descent(net.parameters()), History()
+    order = batches(len(images), BATCH, p.updates, generator)
+
+    def step(update: int) -> None:
+        batch = next(order)
+        descent.step(nn.functional.cross_entropy(net(images[batch]), labels[batch]), p.learning_rate)
+
+    def look(update: int) -> Result:
+        history.add(updates=update, **_seen(net, images[:PROBE], labels[:PROBE], *test))
+        return Result(**history.stacked())
+
+    yield from train(p.updates, FRAMES, step, look)
 
 
-def _look(
-    net: nn.Sequential, update: int, images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor
-) -> tuple[Tensor, ...]:
-    """One moment of every field of `Result`, always from the same PROBE training digits."""
-    layers = layer_tensors(net, images[:PROBE], labels[:PROBE])
-    with torch.no_grad():
-        accuracy = (net(test_images).argmax(-1) == test_labels).float().mean()
+def _seen(
+    net: nn.Sequential, images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor
+) -> dict[str, Tensor]:
+    """One moment of every field of `Result`, but for the updates."""
+    layers = layer_tensors(net, images, labels)
     grouped = [by_magnitude(standardized(gradient), GROUPS) for _, _, gradient in layers]
     kinds = list(zip(*layers, strict=True))
-    return (
-        torch.tensor(update),
-        accuracy,
-        torch.stack([torch.stack([kurtosis(x) for x in kind]) for kind in kinds]),
-        torch.stack([torch.stack([density(standardized(x)) for x in kind]) for kind in kinds]),
-        torch.stack([magnitudes for magnitudes, _ in grouped]),
-        torch.stack([counts for _, counts in grouped]),
-    )
-
-
-def _result(seen: list[tuple[Tensor, ...]]) -> Result:
-    return Result(*(torch.stack(field) for field in zip(*seen, strict=True)))
+    with torch.no_grad():
+        right = accuracy(net(test_images), test_labels)
+    return {
+        "accuracy": right,
+        "kurtosis": torch.stack([torch.stack([kurtosis(x) for x in kind]) for kind in kinds]),
+        "density": torch.stack([torch.stack([density(standardized(x)) for x in kind]) for kind in kinds]),
+        "magnitudes": torch.stack([magnitudes for magnitudes, _ in grouped]),
+        "counts": torch.stack([counts for _, counts in grouped]),
+    }
 
 
 @dataclass(frozen=True)

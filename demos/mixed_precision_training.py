@@ -38,10 +38,10 @@ from demos.kit import (
     style,
 )
 from demos.kit.data import digits_split
-from demos.kit.training import batches, build, momentum_step, one_thread
+from demos.kit.training import Descent, batches, build, one_thread
 
 TOPIC = "training"
-BATCH, HIDDEN, RATE, MOMENTUM = 128, 64, 0.05, 0.9
+BATCH, HIDDEN, RATE = 128, 64, 0.05
 MOST = 40  # the largest exponent of the loss scale
 ADDITIONS, EVERY = 1_000, 10
 SCALES = 2.0 ** torch.arange(MOST + 1, dtype=torch.float64)
@@ -185,11 +185,9 @@ def trained(updates: int, generator: torch.Generator) -> nn.ModuleList:
     """The network after some updates of gradient descent with momentum, in FP32."""
     images, labels, _, _ = digits_split()
     images, layers = images.flatten(1), network(generator)
-    weights = list(layers.parameters())
-    velocities = [torch.zeros_like(weight) for weight in weights]
+    descent = Descent(layers.parameters())
     for chosen in batches(len(images), BATCH, updates, generator):
-        loss = nn.functional.cross_entropy(forward(layers, images[chosen])[-1], labels[chosen])
-        momentum_step(weights, velocities, torch.autograd.grad(loss, weights), RATE, MOMENTUM)
+        descent.step(nn.functional.cross_entropy(forward(layers, images[chosen])[-1], labels[chosen]), RATE)
     return layers
 
 

@@ -15,7 +15,6 @@ $\beta$ the scale and shift of a batch normalization. The network reads digits: 
 normalization, then a linear layer. Its twin, with the same start and the same batches, decays everything.
 """
 
-import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -41,7 +40,7 @@ from demos.kit import (
     style,
 )
 from demos.kit.data import digits_split
-from demos.kit.training import batches, build, frame_steps, one_thread
+from demos.kit.training import History, accuracy, batches, build, train, twins
 
 TOPIC = "training"
 BATCH, WIDTH, NORMS = 50, 12, 3
@@ -170,43 +169,41 @@ def angles(net: nn.Module, started: Iterable[Tensor]) -> Tensor:
 def run(p: Params) -> Iterator[Result]:
     images, labels, other_images, other_labels = digits_split()
     generator = torch.Generator().manual_seed(p.seed)
-    nets = [network(generator)]
-    nets.append(copy.deepcopy(nets[0]))
+    *nets, started = twins(network(generator), 3)
     axes = (RULES[p.rule], RULES["everything"])
     groups = [parameter_groups(net.parameters(), p.decay, least) for net, least in zip(nets, axes, strict=True)]
     foretold = torch.stack([squares(net) for net in nets])
-    started = copy.deepcopy(nets[0])
-    order, shown = batches(len(images), BATCH, p.updates, generator), frame_steps(p.updates, 30)
-    steps: list[int] = []
-    history: dict[str, list[Tensor]] = {"gamma": [], "kernel": [], "turned": [], "foretold": [], "accuracy": []}
-    for step in range(p.updates + 1):
-        if step in shown:
-            steps.append(step)
-            logits = torch.stack([_judge(net, other_images) for net in nets])
-            history["gamma"].append(torch.stack([scales(net) for net in nets]))
-            history["kernel"].append(torch.stack([squares(net) for net in nets]).sqrt())
-            history["turned"].append(torch.stack([angles(net, kernels(started)) for net in nets]))
-            history["foretold"].append(foretold.sqrt())
-            history["accuracy"].append((logits.argmax(-1) == other_labels).float().mean(-1))
-            parameters = list(nets[CHOSEN].parameters())
-            yield Result(
-                names=NAMES,
-                sizes=torch.tensor([parameter.numel() for parameter in parameters]),
-                decays=torch.tensor([parameter.ndim >= axes[CHOSEN] for parameter in parameters]),
-                updates=torch.tensor(steps),
-                **{name: torch.stack(values, 1) for name, values in history.items()},
-                started=tuple(weight.detach() for weight in started.parameters()),
-                weights=tuple(tuple(weight.detach().clone() for weight in net.parameters()) for net in nets),
+    parameters = list(started.parameters())
+    order, history = batches(len(images), BATCH, p.updates, generator), History()
+
+    def step(number: int) -> None:
+        batch = next(order)
+        for which, net in enumerate(nets):
+            found = update(net, groups[which], images[batch], labels[batch], p.rate)
+            decay = p.decay if axes[which] <= KERNEL_AXES else 0.0
+            foretold[which] = torch.stack(
+                [next_square(s, g, p.rate, decay) for s, g in zip(foretold[which], found, strict=True)]
             )
-        if step < p.updates:
-            batch = next(order)
-            with one_thread():
-                for which, net in enumerate(nets):
-                    found = update(net, groups[which], images[batch], labels[batch], p.rate)
-                    decay = p.decay if axes[which] <= KERNEL_AXES else 0.0
-                    foretold[which] = torch.stack(
-                        [next_square(s, g, p.rate, decay) for s, g in zip(foretold[which], found, strict=True)]
-                    )
+
+    def look(number: int) -> Result:
+        history.add(
+            updates=number,
+            gamma=torch.stack([scales(net) for net in nets]),
+            kernel=torch.stack([squares(net) for net in nets]).sqrt(),
+            turned=torch.stack([angles(net, kernels(started)) for net in nets]),
+            foretold=foretold.sqrt(),
+            accuracy=torch.stack([accuracy(_judge(net, other_images), other_labels) for net in nets]),
+        )
+        return Result(
+            names=NAMES,
+            sizes=torch.tensor([parameter.numel() for parameter in parameters]),
+            decays=torch.tensor([parameter.ndim >= axes[CHOSEN] for parameter in parameters]),
+            **history.stacked(1),
+            started=tuple(weight.detach() for weight in parameters),
+            weights=tuple(tuple(weight.detach().clone() for weight in net.parameters()) for net in nets),
+        )
+
+    yield from train(p.updates, 30, step, look)
 
 
 @torch.no_grad()
@@ -463,10 +460,10 @@ def decay_of_everything_pulls_gamma_down() -> Evidence:
     "Leaving biases, γ and β out of the decay gains accuracy.", source="Bag of Tricks, Tab. 4, where it gains little"
 )
 def accuracy_gained() -> Evidence:
-    accuracy = torch.stack([_trained(seed, 300).accuracy[:, -1] for seed in range(3)]).mean(0)
+    right = torch.stack([_trained(seed, 300).accuracy[:, -1] for seed in range(3)]).mean(0)
     return more_than(
-        accuracy[CHOSEN],
-        accuracy[TWIN],
+        right[CHOSEN],
+        right[TWIN],
         why="defaults, mean over seeds 0 to 2, 500 digits, so that a point is within noise; the reference is the "
         "accuracy where everything decays",
         quantity="accuracy where only weights decay",

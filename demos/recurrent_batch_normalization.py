@@ -213,20 +213,21 @@ def readings(p: Params, r: Result) -> dict[str, str | float]:
 
 
 def figure(p: Params, r: Result) -> dict[str, go.Figure]:
-    lines = style.figure(x="step t", y="variance / that at the last step")
-    _add_lines(lines, TERMS, r.variances)
-    lines.update_yaxes(rangemode="tozero")
+    steps = np.arange(1, STEPS + 1)
+    variance = style.figure(x="step t", y="variance / that at the last step")
+    style.lines(variance, steps, TERMS, r.variances)
+    variance.update_yaxes(rangemode="tozero")
     spread = style.figure(x="step t", y="deviation of the normalized cells, γ")
-    _add_lines(spread, ("a set per step", "one pooled set", "layer norm"), r.spread)
+    style.lines(spread, steps, ("a set per step", "one pooled set", "layer norm"), r.spread)
     spread.add_hline(y=1, line={"color": style.GRAY, "dash": "dot", "width": 1})
     spread.update_yaxes(rangemode="tozero")
     style.here(spread, p.trained, "Tₘₐₓ")
     gradient = style.figure(x="step t", y="gradient in hₜ / in the last (log)", log_y=True)
-    _add_lines(gradient, tuple(NORMALIZED), r.gradient)
+    style.lines(gradient, steps, NORMALIZED, r.gradient)
     gradient.update_yaxes(exponentformat="power")
     return {
         f"Deviation of every cell over the batch, {p.method}: what a memory for each step would hold.": _cells(r),
-        "Variance of the three terms: it differs from step to step until the cell has filled.": lines,
+        "Variance of the three terms: it differs from step to step until the cell has filled.": variance,
         "On new sequences: a set per step gives 1 as long as it lasts, one pooled set does not.": spread,
         "How much of the gradient of the last state reaches earlier ones.": gradient,
     }
@@ -247,12 +248,6 @@ def _cells(r: Result) -> go.Figure:
     fig.update_yaxes(showgrid=False)
     fig.update_layout(margin={"t": 8})
     return fig
-
-
-def _add_lines(fig: go.Figure, names: Sequence[str], rows: Tensor) -> None:
-    steps = np.arange(1, STEPS + 1)
-    for name, row, color, dash in zip(names, rows, style.SEQUENCE, style.DASHES, strict=False):
-        fig.add_scatter(x=steps, y=row.numpy(), name=name, mode="lines", line={"color": color, "dash": dash})
 
 
 def _off_torch(of: Unrolled, x: Tensor, weights: Weights, gamma: float, memory: Sequence[Moments] | None) -> float:

@@ -244,9 +244,7 @@ def _signal(p: Params, r: Result) -> go.Figure:
 def _by_layer(p: Params, curves: Tensor, *, first: int, x: str, y: str) -> go.Figure:
     fig = style.figure(x=x, y=y, log_y=True)
     layers = list(range(first, p.depth + 1))
-    for name, curve, color, dash in zip(ACTIVATIONS, curves, style.SEQUENCE, style.DASHES, strict=False):
-        line = {"color": color, "dash": dash, "width": 4 if name == p.activation else 1.5}
-        fig.add_scatter(x=layers, y=curve.numpy(), mode="lines", name=name, line=line)
+    style.lines(fig, layers, ACTIVATIONS, curves, widths=[4 if name == p.activation else 1.5 for name in ACTIVATIONS])
     seen = curves[curves > 0]
     return style.decades(fig, float(seen.min()), float(seen.max()))
 

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from demos.kit import Evidence, Knobs, Range, Seed, at_least, at_most, equal, finding, law, more_than, report, style
 from demos.kit.data import digits_split
 from demos.kit.pictures import pictures
-from demos.kit.training import batches, build, frame_steps, momentum_step, one_thread
+from demos.kit.training import Descent, History, accuracy, batches, build, frame_steps, one_thread
 
 TOPIC = "architecture"
 DOMAINS = ("digits", "inverted", "rotated", "noisy")
@@ -35,7 +35,7 @@ ADAPTERS, FROZEN, FINE_TUNED = 0, 1, 2
 WAYS = ("adapters", "frozen filters", "fine-tuned filters")
 COLORS, DASHES = (style.GREEN, style.GRAY, style.RED), ("solid", "dot", "dash")
 PATTERNS = ("", ".", "/")
-BATCH, MOMENTUM, CLASSES, TESTED = 64, 0.9, 10, 300
+BATCH, CLASSES, TESTED = 64, 10, 300
 FRAMES = 6  # of each domain's training
 
 
@@ -152,11 +152,10 @@ class Learner:
 
     def learn(self, x: Tensor, labels: Tensor, order: Iterator[Tensor], rate: float) -> Iterator[None]:
         """Trains on images (N, 1, H, W) of the newest domain, an update for every batch of the order."""
-        parameters = self.trained()
-        velocities = [torch.zeros_like(parameter) for parameter in parameters]
+        descent = Descent(self.trained())
         for batch in order:
             loss = F.cross_entropy(classify(self.filters, self.domains[-1], x[batch]), labels[batch])
-            momentum_step(parameters, velocities, torch.autograd.grad(loss, parameters), rate, MOMENTUM)
+            descent.step(loss, rate)
             yield
 
     @torch.no_grad()
@@ -198,15 +197,14 @@ def run(p: Params) -> Iterator[Result]:
         "shared": count(lambda: Filters(p.width)),
         "own": torch.tensor([with_adapters, plain, plain + count(lambda: Filters(p.width))]),
     }
-    steps, accuracy, fresh = [], [], torch.zeros(3, 4)
+    start, history, fresh = 0, History(), torch.zeros(3, 4)
     for number, x in enumerate(train):
         updates = p.updates if number else p.first
         if number:
             for learner in learners:
                 learner.begin(p.seed + number)
-        start = steps[-1] if number else 0
-        orders = [list(batches(len(x), BATCH, updates, generator))] * len(learners)
-        trainings = [each.learn(x, labels, iter(o), p.rate) for each, o in zip(learners, orders, strict=True)]
+        order = list(batches(len(x), BATCH, updates, generator))
+        trainings = [learner.learn(x, labels, iter(order), p.rate) for learner in learners]
         shown = frame_steps(updates, FRAMES)
         for update in range(updates + 1):
             with one_thread():
@@ -214,18 +212,12 @@ def run(p: Params) -> Iterator[Result]:
                     for training in trainings:
                         next(training)
                 if update in shown:
-                    steps.append(start + update)
-                    accuracy.append(_accuracies(learners, test, test_labels))
+                    history.add(steps=start + update, accuracy=_accuracies(learners, test, test_labels))
             if update == updates:
-                fresh[:, number] = accuracy[-1][:, number]
+                fresh[:, number] = history.stacked()["accuracy"][-1, :, number]
             if update in shown:
-                yield Result(
-                    begun=number + 1,
-                    steps=torch.tensor(steps),
-                    accuracy=torch.stack(accuracy),
-                    fresh=fresh.clone(),
-                    **fixed,
-                )
+                yield Result(begun=number + 1, **history.stacked(), fresh=fresh.clone(), **fixed)
+        start += updates
         if number == 0:
             learners = [Learner(way, learners[0].filters, learners[0].domains[0]) for way in range(len(WAYS))]
 
@@ -235,7 +227,7 @@ def _accuracies(learners: Sequence[Learner], test: Sequence[Tensor], labels: Ten
     result = torch.zeros(len(WAYS), len(DOMAINS))
     for way, learner in enumerate(learners):
         for domain in range(len(learner.domains)):
-            right = (learner.logits(domain, test[domain]).argmax(-1) == labels).float().mean()
+            right = accuracy(learner.logits(domain, test[domain]), labels)
             result[way if len(learners) > 1 else slice(None), domain] = right
     return result
 

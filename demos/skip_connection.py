@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from demos.kit import Choice, Evidence, Knobs, Range, Seed, at_most, equal, finding, law, more_than, report, style
 from demos.kit.data import digits_split
-from demos.kit.training import batches, build, momentum_step, one_thread
+from demos.kit.training import Descent, batches, build, one_thread
 
 TOPIC = "architecture"
 WIDTH, POINTS, EPS = 64, 256, 1e-5
@@ -195,10 +195,8 @@ def _agreement(p: Params, r: Result) -> go.Figure:
 
 def _by_layer(p: Params, curves: Tensor, *, y: str, log_y: bool = False) -> go.Figure:
     fig = style.figure(x="after layer", y=y, log_y=log_y)
-    for name, curve, color, dash in zip(NAMES, curves, COLORS, DASHES, strict=True):
-        line = {"color": color, "dash": dash, "width": 2.5}
-        fig.add_scatter(x=list(range(p.depth + 1)), y=curve.numpy(), mode="lines", name=name, line=line)
-    return fig
+    layers = list(range(p.depth + 1))
+    return style.lines(fig, layers, NAMES, curves, colors=COLORS, dashes=DASHES, widths=(2.5, 2.5))
 
 
 def _start(p: Params, depth: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -380,12 +378,11 @@ def _training_loss(depth: int, skip: bool, seed: int) -> float:
     images, labels, _, _ = digits_split()
     generator = torch.Generator().manual_seed(seed)
     network = build(lambda: Classifier(depth, skip=skip), generator)
-    weights = list(network.parameters())
-    velocities, losses = [torch.zeros_like(weight) for weight in weights], []
+    descent, losses = Descent(network.parameters()), []
     with one_thread():
         for batch in batches(len(images), 64, 120, generator):
             loss = nn.functional.cross_entropy(network(images[batch]), labels[batch])
-            momentum_step(weights, velocities, torch.autograd.grad(loss, weights), rate=0.02, momentum=0.9)
+            descent.step(loss, rate=0.02)
             losses.append(float(loss.detach()))
     return sum(losses[-20:]) / 20
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from demos.kit import Evidence, Knobs, Range, Seed, at_most, equal, finding, law, less_than, more_than, report, style
 from demos.kit.data import digits, digits_split
 from demos.kit.pictures import pictures
-from demos.kit.training import batches, momentum_step, one_thread
+from demos.kit.training import Descent, batches, one_thread
 
 TOPIC = "training"
 CHANNELS, EPS = 8, 1e-5
@@ -327,12 +327,11 @@ def _trained(gamma: float, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     x = stem(images, generator)
     weights = draw_weights(6, gamma, generator, torch.float32)
-    learned = [weight.requires_grad_() for weight in weights.tensors()]
-    velocities, losses = [torch.zeros_like(weight) for weight in learned], []
+    descent, losses = Descent(weight.requires_grad_() for weight in weights.tensors()), []
     with one_thread():
         for batch in batches(len(x), 32, 40, generator):
             now = loss(forward(x[batch], weights)[-1], weights, labels[batch])
-            momentum_step(learned, velocities, torch.autograd.grad(now, learned), rate=0.2, momentum=0.9)
+            descent.step(now, rate=0.2)
             losses.append(now.detach())
     return torch.stack(losses)
 

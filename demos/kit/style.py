@@ -31,6 +31,8 @@ def figure(*, x: str = "", y: str = "", height: int = HEIGHT, log_x: bool = Fals
     # All at once: plotly validates every update anew, which costs more than drawing.
     return go.Figure(
         layout={
+            # Plotly's own look would be built, copied and sent with every figure, under the page's.
+            "template": "none",
             "height": height,
             "margin": {"l": 56, "r": 16, "t": 36, "b": 48},
             "colorway": SEQUENCE,

@@ -168,7 +168,7 @@ def test_a_result_stays_small():
 def test_looking_at_the_net_does_not_change_it():
     net = demo.small_net(seeded())
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    demo._look(net, 0, *data.digits_split())
+    demo._seen(net, *data.digits_split())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
