@@ -164,8 +164,9 @@ def figure(p: Params, r: Result) -> dict[str, go.Figure]:
     line = {"color": style.RED, "dash": "dot", "width": 1.5}
     train.add_scatter(x=[0, p.updates], y=[p.level] * 2, mode="lines", name=f"level b = {p.level:.2g}", line=line)
     return {
-        "Pale is undecided, the line is at p = 0.5: sure islands around the crosses, flipped labels, are learned by "
-        "heart.": _surfaces(r),
+        "Pale is undecided, the line is at p = 0.5; crosses are flipped labels: only sure islands fit them.": (
+            _surfaces(r)
+        ),
         "The latest batches: below the level, descending the flooded loss is climbing the loss.": _flooded(p, r),
         "The training loss goes to the level and floats there.": train,
         "New points, labels flipped as often: being sure where a label may be wrong costs much.": _over_updates(

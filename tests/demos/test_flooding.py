@@ -42,7 +42,22 @@ def test_new_points_are_flipped_as_often_and_their_clean_labels_kept_apart():
 def test_the_picture_is_drawn_with_clean_labels_and_at_every_end_of_the_level():
     for p in (demo.Params(flipped=0.0), demo.Params(level=0.0), demo.Params(level=1.5)):
         figures = kit.load("flooding").figures(p, next(demo.run(p)))
-        assert len(figures) == 5 and all(figure.to_json() for figure in figures.values())
+        assert len(figures) == 4 and all(figure.to_json() for figure in figures.values())
+
+
+def test_the_share_of_updates_uphill_is_that_of_batches_below_the_level():
+    p = demo.Params(level=0.5, updates=demo.RECENT * 2)
+    frames = list(demo.run(p))
+    assert frames[0].batches.shape == (2, 0) and frames[0].uphill == 0
+    middle, last = (next(f for f in frames if f.updates[-1] == n) for n in (demo.RECENT, demo.RECENT * 2))
+    met = torch.cat([middle.batches[demo.WITH], last.batches[demo.WITH]])
+    assert last.uphill == pytest.approx(float((met < p.level).float().mean())) and last.uphill > 0
+
+
+def test_of_small_training_sets_the_batches_average_to_the_training_loss():
+    first, second = list(demo.run(demo.Params(points=demo.BATCH, updates=demo.BATCH)))[:2]
+    # A batch of all the points meets the loss that the frame before has measured.
+    torch.testing.assert_close(second.batches[:, 0], first.train[:, 0])
 
 
 WRONG_FLOODS = {
