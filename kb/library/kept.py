@@ -33,24 +33,23 @@ create table if not exists reading (id integer primary key, json blob);
 class Kept(NamedTuple):
     """What is known of a version of a card file without reading it.
 
-    `topics` are those it was read with, "" for the default ones; `slug` is "" when it holds no card; `related` are the
-    slugs that the card names, joined by spaces; `faulty` tells that there are problems; `id` is 0 when the reading
-    itself is not kept.
+    `topics` are those it was read with (`topics_key`); `slug` is "" when it holds no card; `related` are the slugs
+    that the card names, joined by spaces; `faulty` tells that there are problems; `id` is 0 when the reading itself is
+    not kept.
     """
 
     id: int
     path: str
-    modified: int
-    size: int
-    changed: int
+    stamp: Stamp
     topics: str
     slug: str
     related: str
     faulty: bool
 
-    def is_current(self, stamp: Stamp, topics: Mapping[str, str]) -> bool:
-        """Whether the file is still the same and would be read in the same way."""
-        return self[2:5] == stamp and self[5] == ("" if topics is TOPICS else _names(topics))
+    @property
+    def version(self) -> str:
+        """The path, then in another line what changes whenever the card might."""
+        return f"{self.path}\n{(*self.stamp, self.topics)}"
 
 
 class Readings:
@@ -69,7 +68,11 @@ class Readings:
         """The latest known version of each file, by path."""
         try:
             with self._lock:
-                return {row[1]: Kept._make(row) for row in self._db.execute("select * from file order by id")}
+                rows = self._db.execute("select * from file order by id")
+                return {
+                    path: Kept(at, path, (modified, size, changed), *rest)
+                    for at, path, modified, size, changed, *rest in rows
+                }
         except sqlite3.Error as error:
             logging.getLogger(__name__).warning("Every card file is read again: %s", error)
             return {}
@@ -105,7 +108,8 @@ class Readings:
             logging.getLogger(__name__).warning("Old versions of card files stay in the cache: %s", error)
 
     def _add(self, kept: Kept, json: bytes) -> Kept:
-        added = self._db.execute("insert into file values (null, ?, ?, ?, ?, ?, ?, ?, ?)", kept[1:]).lastrowid or 0
+        row = (kept.path, *kept.stamp, *kept[3:])
+        added = self._db.execute("insert into file values (null, ?, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid or 0
         self._db.execute("insert into reading values (?, ?)", (added, json))
         return kept._replace(id=added)
 
@@ -131,7 +135,7 @@ def _connected(place: Path | None) -> sqlite3.Connection:
 def _kept(path: str, stamp: Stamp, topics: Mapping[str, str], reading: Reading) -> Kept:
     card = reading.card
     related = " ".join(related.card for related in card.related) if card else ""
-    return Kept(0, path, *stamp, _names(topics), card.slug if card else "", related, bool(reading.problems))
+    return Kept(0, path, stamp, topics_key(topics), card.slug if card else "", related, bool(reading.problems))
 
 
 def _json(reading: Reading) -> bytes:
@@ -145,5 +149,6 @@ def _json(reading: Reading) -> bytes:
     return json if not reading.card.extra or _READING.validate_json(json) == reading else b""
 
 
-def _names(topics: Mapping[str, str]) -> str:
+def topics_key(topics: Mapping[str, str]) -> str:
+    """What differs between different topics; "" for the default ones."""
     return "" if topics is TOPICS else repr(sorted(topics.items()))

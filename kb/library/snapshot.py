@@ -8,18 +8,20 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Generic, Self, TypeVar
 
 from kb.card import TOPICS, Card, Problem, Reading, Related, nearest
 from kb.library.files import read_card, read_settings
-from kb.library.folders import Found, scan
-from kb.library.kept import Kept, Readings
+from kb.library.folders import Found, Stamp, scan
+from kb.library.kept import Kept, Readings, topics_key
 
 SHIPPED = Path(__file__).resolve().parent.parent.parent / "notes"
 BATCH = 500  # files that are read before they are kept
+REMEMBERED = 10_000  # readings that stay in memory; of a larger library, those that were asked for last
 
 Progress = Callable[[int, int], None]
 _Known = TypeVar("_Known")
@@ -102,7 +104,12 @@ class Library:
     @cached_property
     def versions(self) -> Mapping[str, str]:
         """slug -> the path of its file, then in another line what changes whenever the card might."""
-        return MappingProxyType({slug: f"{kept.path}\n{kept[2:6]}" for slug, kept in self._by_slug.items()})
+        return _Lazy(self._by_slug, attrgetter("version"))
+
+    def versions_beyond(self, other: Self) -> Mapping[str, str]:
+        """Of `versions`, those that `other` lacks."""
+        lacking = {slug: kept for slug, kept in self._by_slug.items() if other._by_slug.get(slug) != kept}
+        return _Lazy(lacking, attrgetter("version"))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -168,22 +175,23 @@ class Library:
     ) -> Self:
         """The library of the files in `found`, of which those that changed since they were `known` are read."""
         problems: list[Problem] = []
-        topics_of = {}
+        own: dict[str, Mapping[str, str]] = {}
         for path in found.settings:
-            topics_of[Path(path).parent], wrong = read_settings(path)
+            own[path.rpartition(os.sep)[0]], wrong = read_settings(path)
             problems += wrong
-        topics = {path: _topics_for(path, topics_of) for path in found.cards} if topics_of else {}
+        keys = _topics_keys(found.cards, own) if own else {}
+        topics = {topics_key(listed): listed for listed in (TOPICS, *own.values())}
 
         by_path = {
             path: kept
             for path, stamp in found.cards.items()
-            if (kept := known.get(path)) and kept.is_current(stamp, topics.get(path, TOPICS))
+            if (kept := known.get(path)) and kept.stamp == stamp and kept.topics == keys.get(path, "")
         }
         memory = before.of(by_path)
         changed = [path for path in found.cards if path not in by_path]
         for start in range(0, len(changed), BATCH):
             batch = changed[start : start + BATCH]
-            read = memory.read((path, found.cards[path], topics.get(path, TOPICS)) for path in batch)
+            read = memory.read((path, found.cards[path], topics[keys.get(path, "")]) for path in batch)
             by_path |= zip(batch, read, strict=True)
             if progress:
                 progress(start + len(batch), len(changed))
@@ -194,7 +202,7 @@ class Library:
         for file in by_path.values():
             if file.slug:
                 by_slug.setdefault(file.slug, file)
-        used = {id(names): names for names in topics.values()}.values() or [TOPICS]
+        used = [topics[key] for key in dict.fromkeys(keys.values())] or [TOPICS]
         return cls(
             folders=folders,
             cards=_Lazy(by_slug, memory.card),
@@ -225,31 +233,32 @@ class Library:
 
 
 class _Memory:
-    """What the files of one snapshot were read as, as far as somebody asked for it."""
+    """What the files of one snapshot were read as, as far as somebody asked for it lately."""
 
     def __init__(self, readings: Readings) -> None:
         self.readings = readings
-        self._read: dict[Kept, Reading] = {}
+        self._recalled = lru_cache(maxsize=REMEMBERED)(readings.reading)
+        self._not_kept: dict[Kept, Reading] = {}
 
     def of(self, files: Mapping[str, Kept]) -> "_Memory":
         """What of this is about `files`, which are given by path."""
         memory = _Memory(self.readings)
-        memory._read = {kept: reading for kept, reading in self._read.items() if files.get(kept.path) is kept}
+        memory._recalled = self._recalled
+        memory._not_kept = {kept: it for kept, it in self._not_kept.items() if files.get(kept.path) is kept}
         return memory
 
-    def read(self, files: Iterable[tuple[str, tuple[int, int, int], Mapping[str, str]]]) -> list[Kept]:
+    def read(self, files: Iterable[tuple[str, Stamp, Mapping[str, str]]]) -> list[Kept]:
         """Reads files, each given by its path, stamp and topics, and keeps what they hold."""
         found = [(path, stamp, topics, read_card(path, stamp, topics)) for path, stamp, topics in files]
         kept = self.readings.keep(found)
-        self._read |= {file: reading for file, (*_, reading) in zip(kept, found, strict=True)}
+        self._not_kept |= {file: reading for file, (*_, reading) in zip(kept, found, strict=True) if not file.id}
         return kept
 
     def reading(self, kept: Kept) -> Reading:
-        if kept not in self._read:
-            found = self.readings.reading(kept)
-            # Somebody emptied the cache: the file as it is now must do.
-            self._read[kept] = found or read_card(kept.path, kept[2:5], TOPICS)
-        return self._read[kept]
+        found = self._not_kept.get(kept) or self._recalled(kept)
+        if found is None:  # somebody emptied the cache: the file as it is now must do
+            found = self._not_kept[kept] = read_card(kept.path, kept.stamp, TOPICS)
+        return found
 
     def card(self, kept: Kept) -> Card:
         card = self.reading(kept).card
@@ -294,9 +303,15 @@ def _usual_folders() -> list[str | Path]:
     return [*named] or [SHIPPED]
 
 
-def _topics_for(path: str, topics_of: Mapping[Path, Mapping[str, str]]) -> Mapping[str, str]:
-    """The topics of the nearest folder above that lists some."""
-    return next((topics_of[folder] for folder in Path(path).parents if folder in topics_of), TOPICS)
+def _topics_keys(cards: Iterable[str], own: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """For each card file the key of the topics of the nearest folder above that lists some in `own`."""
+
+    @cache
+    def key(folder: str) -> str:
+        above = (str(above) for above in (Path(folder), *Path(folder).parents))
+        return topics_key(next((own[folder] for folder in above if folder in own), TOPICS))
+
+    return {path: key(path.rpartition(os.sep)[0]) for path in cards}
 
 
 def _taken(slug: str, first: str, second: str) -> Problem:

@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from tantivy import DocAddress, Order, SearchResult
+from tantivy import Order, SearchResult
 
 from kb.cache import cache_folder
 from kb.library import Library
@@ -29,7 +29,7 @@ MOST = 0.6
 SOME = 1 / 4  # of the words, when no card has more
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: that would take a page of hits half as long again
 class Hit:
     """A card that was found; what it costs to say why is spent when that is asked."""
 
@@ -139,13 +139,14 @@ def _hits(library: Library, snapshot: Snapshot, made: Plan, result: SearchResult
     def why(slug: str) -> tuple[Why, ...]:
         return explain(library[slug], made.marks, made.names, library.topic_names)
 
-    def hit(key: object, address: DocAddress) -> Hit:
-        document = snapshot.searcher.doc(address)
+    hits = []
+    for key, address in result.hits:
+        card = snapshot.searcher.doc(address)
         score = key if isinstance(key, float) else 0.0
-        score = score - EXACT if made.exact and score > EXACT else score
-        return Hit(document["slug"][0], document["heading"][0], score, why)
-
-    return tuple(hit(key, address) for key, address in result.hits)
+        if made.exact and score > EXACT:
+            score -= EXACT
+        hits.append(Hit(card["slug"][0], card["heading"][0], score, why))
+    return tuple(hits)
 
 
 def _notices(snapshot: Snapshot, made: Plan, total: int, exact: int) -> Iterator[str]:

@@ -273,12 +273,13 @@ class LibraryIndex:
         marked = self._mark.read()
         self._mark.write("")
         if self._library and self._library.fingerprint == marked:
-            held = set(self._library.versions.values())
+            new = {version: slug for slug, version in library.versions_beyond(self._library).items()}
+            gone = set(self._library.versions_beyond(library).values())
         else:
             self._index.reload()
             held = _held(self._index)
-        new = {version: slug for slug, version in library.versions.items() if version not in held}
-        gone = held.difference(library.versions.values())
+            new = {version: slug for slug, version in library.versions.items() if version not in held}
+            gone = held.difference(library.versions.values())
         for file in {_file(version) for version in gone} - {_file(version) for version in new}:
             writer.delete_documents_by_term("file", file)
         for done, (version, slug) in enumerate(new.items(), start=1):

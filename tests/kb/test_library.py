@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kb.card import TOPICS, Card, Related
-from kb.library import SHIPPED, Library, LibraryError, LiveLibrary, files, folders
+from kb.library import SHIPPED, Library, LibraryError, LiveLibrary, files, folders, snapshot
 
 
 @pytest.fixture
@@ -381,6 +381,34 @@ def test_versions_change_with_the_files_and_their_topics(tmp_path: Path, write: 
     assert after.versions["b"] == before.versions["b"]
     write("_library.yaml", "topics: {vision: 视觉}\n")
     assert after.reload().versions["b"] != after.versions["b"]
+
+
+def test_of_two_libraries_each_tells_the_versions_that_the_other_lacks(tmp_path: Path, write: Write) -> None:
+    for name in ("same", "edited", "deleted"):
+        write(f"{name}.yaml")
+    before = Library.open(tmp_path)
+    write("edited.yaml", "title: Edited\n")
+    write("added.yaml")
+    (tmp_path / "deleted.yaml").unlink()
+    for after in (before.reload(), Library.open(tmp_path)):
+        assert after.versions_beyond(before) == {slug: after.versions[slug] for slug in ("added", "edited")}
+        assert before.versions_beyond(after) == {slug: before.versions[slug] for slug in ("deleted", "edited")}
+        assert after.versions_beyond(after) == {}
+
+
+def test_of_a_large_library_only_the_cards_asked_for_last_stay_in_memory(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "REMEMBERED", 2)
+    for name in ("a", "b", "c"):
+        write(f"{name}.yaml")
+    library = Library.open(tmp_path)
+    first = library["a"]
+    assert library["b"] is library["b"]
+    assert library["a"] is first
+    assert [card.slug for card in library.cards.values()] == ["a", "b", "c"]
+    assert library["a"] == first
+    assert library["a"] is not first
 
 
 def test_reading_many_files_shows_progress(tmp_path: Path, write: Write) -> None:

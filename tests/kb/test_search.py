@@ -608,6 +608,9 @@ def test_only_changed_cards_are_indexed_again(notes, library, monkeypatch):
     assert counted == [(1, 1)]
     prepare(Library.open(notes), lambda done, of: counted.append((done, of)))
     assert counted == [(1, 1)]
+    write(notes, {"supcon": "title: Zebra stripes"})
+    prepare(Library.open(notes), lambda done, of: counted.append((done, of)))
+    assert counted == [(1, 1), (1, 1)]
 
 
 def test_search_works_where_the_cache_cannot_be_written(library, tmp_path, monkeypatch):
