@@ -7,6 +7,8 @@ from typing import Self
 
 from kb.library.snapshot import Library
 
+WITHIN = 1.8  # seconds, in which an edit is to be seen; the rest of two is left for what else the machine does
+
 
 class LiveLibrary:
     """A library that follows its folders: `snapshot` is never older than about two seconds.
@@ -33,11 +35,19 @@ class LiveLibrary:
 
     def _follow(self) -> None:
         took = 0.0
-        # A quarter of the time at most goes into looking, as far as the two seconds allow.
-        while not self._closing.wait(min(max(0.3, 3 * took), 1.0)):
+        while not self._closing.wait(pause(took)):
             start = time.perf_counter()
             try:
                 self.snapshot = self.snapshot.reload()
             except Exception:
                 logging.getLogger(__name__).exception("The library could not be read again; the last one stays.")
             took = time.perf_counter() - start
+
+
+def pause(took: float) -> float:
+    """Seconds to rest after a look that took so many.
+
+    A quarter of the time goes into looking; up to half of it where an edit that one look just missed would else be seen
+    too late by the next.
+    """
+    return max(0.3, took, min(3 * took, WITHIN - 2 * took))

@@ -11,6 +11,7 @@ import pytest
 
 from kb.card import TOPICS, Card, Related
 from kb.library import SHIPPED, Library, LibraryError, LiveLibrary, files, folders, snapshot
+from kb.library.live import pause
 
 
 @pytest.fixture
@@ -450,6 +451,16 @@ def test_a_live_library_sees_edits_within_two_seconds(tmp_path: Path, write: Wri
         assert wait_for(lambda: "b" in live.snapshot, 2)
         (tmp_path / "a.yaml").unlink()
         assert wait_for(lambda: "a" not in live.snapshot, 2)
+
+
+@pytest.mark.parametrize("took", [0.001, 0.1, 0.3, 0.5, 0.6])
+def test_an_edit_that_one_look_just_missed_is_seen_by_the_next_within_two_seconds(took: float) -> None:
+    assert took + pause(took) + took < 2
+
+
+@pytest.mark.parametrize("took", [0.001, 0.6, 1, 10])
+def test_looking_for_edits_takes_half_of_the_time_at_most(took: float) -> None:
+    assert pause(took) >= took
 
 
 def test_a_live_library_stays_the_same_object_until_something_changes(tmp_path: Path, write: Write) -> None:
