@@ -1,15 +1,20 @@
 """Every page, run by Streamlit's AppTest: what it shows, when there is nothing, and when something is wrong."""
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
 from demos import kit
-from kb.library import SHIPPED
+from kb.cli import main
+from kb.library import SHIPPED, Library
+from kb.search import search
 from kb.web import shell
 
 MAIN = Path(shell.__file__).with_name("main.py")
+PAGE = 24  # cards
 
 
 @pytest.fixture
@@ -46,6 +51,19 @@ def test_a_query_in_the_address_is_searched(open_page):
     app = open_page(q="知识蒸馏")
     assert app.text_input(key="q").value == "知识蒸馏"
     assert "of" in _texts(app) and not app.error
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["loss", "gumble", "知識蒸餾", "year:2017..2019 sort:title", "contrast OR (hinton -x", "topic:losses -label"],
+)
+def test_the_page_the_command_line_and_python_find_the_same_cards_in_the_same_order(open_page, query):
+    app = open_page(q=query)
+    shown = [link.proto.query_string.removeprefix("id=") for link in app.get("page_link")]
+    printed = CliRunner(env={"KB_NOTES": str(SHIPPED)}).invoke(main, ["search", query, "--limit", str(PAGE), "--json"])
+    assert shown == [hit["slug"] for hit in json.loads(printed.stdout)]
+    assert shown == [hit.slug for hit in search(Library.open(SHIPPED), query, limit=PAGE).hits]
+    assert shown
 
 
 def test_a_query_that_finds_nothing_says_what_to_do(open_page):
