@@ -203,7 +203,7 @@ def _joined(kind: type[And] | type[Or], parts: Iterable[Node | None]) -> Node | 
 
 
 _QUOTES = str.maketrans(dict.fromkeys("“”„«»「」『』《》〈〉", '"'))
-# An address as it stands on a card: that of a paper is its identifier, in any version.
+# An address, which has a dot, as it stands on a card: that of a paper is its identifier, in any version.
 _ADDRESSES = (
     (re.compile(r"https?://(?:www\.)?"), ""),
     (re.compile(r"\b(?:export\.)?arxiv\.org/(?:abs|pdf|html)/"), "arxiv:"),
@@ -231,8 +231,9 @@ class _Reader:
         if len(text) > LONGEST:
             self.notice(f"only the first {LONGEST:,} characters were read")
             text = text[:LONGEST]
-        for address, short in _ADDRESSES:
-            text = address.sub(short, text)
+        if "." in text:
+            for address, short in _ADDRESSES:
+                text = address.sub(short, text)
         self.tokens = list(_TOKEN.finditer(text))
         self.at = 0
 
