@@ -17,7 +17,7 @@ short. All normalizations take the statistics of the digits at hand, so that the
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated
@@ -51,6 +51,7 @@ TOPIC = "architecture"
 CHANNELS, LAYERS, BATCH, RATE, PENALTY, SLOPE = 16, 2, 50, 0.05, 0.02, 2.0
 OPEN = -math.inf
 SHIFTS = torch.linspace(-3, 3, 7)
+MIDDLE = len(SHIFTS) // 2  # no shift
 GATED, TWIN = 0, 1
 NAMES, COLORS = ("trained with gates", "gates put on afterwards"), (style.BLUE, style.ORANGE)
 
@@ -167,7 +168,10 @@ class GatedConvolution(nn.Module):
 
     def forward(self, x: Tensor, shift: float = 0.0) -> tuple[Tensor, Tensor]:
         """The outputs, and the decisions behind them."""
-        partial, full = self.sums(x)
+        return self.gate(*self.sums(x), shift)
+
+    def gate(self, partial: Tensor, full: Tensor, shift: float = 0.0) -> tuple[Tensor, Tensor]:
+        """The same from the sums."""
         decision = self.decide(partial, shift)
         return decision * full + (1 - decision) * partial, decision
 
@@ -186,12 +190,19 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor, shift: float = 0.0) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Logits (N, 10), then each gated layer's inputs and decisions (N, C, 8, 8)."""
-        x, inputs, decisions = self.norms[0](self.stem(x)).relu(), [], []
-        for layer, norm in zip(self.gated, self.norms[1:], strict=True):
-            inputs.append(x)
-            y, decision = layer(x, shift)
+        first = self.norms[0](self.stem(x)).relu()
+        logits, later, decisions = self.finish(*self.gated[0].sums(first), shift)
+        return logits, [first, *later], decisions
+
+    def finish(self, partial: Tensor, full: Tensor, shift: float) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The same from the first gated layer's sums, which no shift changes; inputs of the later layers alone."""
+        y, decision = self.gated[0].gate(partial, full, shift)
+        inputs, decisions = [], [decision]
+        for layer, norm in zip(self.gated[1:], self.norms[1:-1], strict=True):
+            inputs.append(channel_shuffle(norm(y).relu(), self.parts))
+            y, decision = layer(inputs[-1], shift)
             decisions.append(decision)
-            x = channel_shuffle(norm(y).relu(), self.parts)
+        x = channel_shuffle(self.norms[-1](y).relu(), self.parts)
         return self.head(x.mean((-2, -1))), inputs, decisions
 
 
@@ -201,14 +212,18 @@ def penalty(net: Network, target: float) -> Tensor:
 
 
 @torch.no_grad()
-def judge(net: Network, images: Tensor, labels: Tensor, shift: float) -> tuple[Tensor, Tensor]:
-    """Share of images read right, and share of gates open, with `shift` added to every threshold."""
-    logits, _, decisions = net(images, shift)
-    return accuracy(logits, labels), torch.stack(decisions).mean()
+def judge(net: Network, images: Tensor, labels: Tensor, shifts: Sequence[float]) -> Tensor:
+    """Share of images read right, and of gates open, (2, S), with each of the shifts added to every threshold."""
+    sums = net.gated[0].sums(net.norms[0](net.stem(images)).relu())
+    judged = []
+    for shift in shifts:
+        logits, _, decisions = net.finish(*sums, shift)
+        judged.append(torch.stack([accuracy(logits, labels), torch.stack(decisions).mean()]))
+    return torch.stack(judged, 1)
 
 
 def run(p: Params) -> Iterator[Result]:
-    images, labels, other_images, other_labels = digits_split()
+    images, labels, *held_out = digits_split()
     generator = torch.Generator().manual_seed(p.seed)
     nets = twins(build(lambda: Network(p), generator))
     descents = [Descent(net.parameters()) for net in nets]
@@ -221,17 +236,17 @@ def run(p: Params) -> Iterator[Result]:
             descent.step(loss + penalty(net, p.target), RATE)
 
     def look(update: int) -> Result:
-        judged = [judge(net, other_images, other_labels, s) for net, s in zip(nets, (0.0, OPEN), strict=True)]
-        swept = [[judge(net, other_images, other_labels, float(s)) for s in SHIFTS] for net in nets]
-        history.add(updates=update, accuracy=torch.stack([right for right, _ in judged]), opened=judged[GATED][1])
+        right, opened = torch.stack([judge(net, *held_out, [*SHIFTS.tolist(), OPEN]) for net in nets], 1)
+        as_trained = torch.stack([right[GATED, MIDDLE], right[TWIN, -1]])
+        history.add(updates=update, accuracy=as_trained, opened=opened[GATED, MIDDLE])
         return Result(
             network=copy.deepcopy(nets[GATED]),
             **history.stacked(-1),
-            swept_accuracy=torch.tensor([[right for right, _ in row] for row in swept]),
-            swept_cost=cost_share(int(p.parts), torch.tensor([[share for _, share in row] for row in swept])),
+            swept_accuracy=right[:, :-1],
+            swept_cost=cost_share(int(p.parts), opened[:, :-1]),
         )
 
-    yield from train(p.updates, 5, step, look)
+    yield from train(p.updates, 10, step, look)
 
 
 @torch.no_grad()
@@ -430,8 +445,7 @@ def _trained(parts: str, seed: int) -> Result:
     source="Sec. 3.2",
 )
 def training_with_gates_pays() -> Evidence:
-    middle = len(SHIFTS) // 2
-    right = torch.stack([_trained("4", seed).swept_accuracy[:, middle] for seed in range(3)])
+    right = torch.stack([_trained("4", seed).swept_accuracy[:, MIDDLE] for seed in range(3)])
     return more_than(
         (right[:, GATED] - right[:, TWIN]).min(),
         0.0,

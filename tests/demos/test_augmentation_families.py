@@ -6,10 +6,8 @@ import torch
 from scipy import ndimage
 
 from demos import augmentation_families as demo
-from demos import kit
 
 MOVE, WARP, RECOLOR, MASK, DROP = demo.move, demo.warp, demo.recolor, demo.mask, demo.drop
-PARAMS = demo.Params()
 
 
 def _generator(seed=0):
@@ -109,47 +107,41 @@ def test_a_slope_is_as_steep_as_it_is():
     torch.testing.assert_close(demo.steepness(slope), torch.full((4, 6), 0.05))
 
 
-@pytest.mark.parametrize("check", ["spatial_keeps_the_colors", "color_keeps_the_edges"])
-def test_the_findings_hold(check):
-    assert getattr(demo, check).run(PARAMS).holds
-
-
-def test_a_shift_that_does_not_wrap_loses_colors(monkeypatch):
+def test_a_law_notices_every_mistake(laws_notice):
     def padded(image, p):
         moved, shown = MOVE(image, p)
         moved[..., : math.ceil(p.by * image.shape[-1])] = 0
         return moved, shown
 
-    monkeypatch.setattr(demo, "move", padded)
-    assert not demo.reordering_keeps_every_color.run(PARAMS).holds
-
-
-def test_an_interpolation_that_overshoots_breaks_its_law(monkeypatch):
-    monkeypatch.setattr(demo, "warp", lambda image, matrix: 1.05 * WARP(image, matrix) - 0.02)
-    assert not demo.interpolation_stays_in_range.run(PARAMS).holds
-
-
-@pytest.mark.parametrize("color", ["brightness", "contrast", "saturation", "hue"])
-def test_a_color_transform_that_looks_at_the_place_breaks_its_law(monkeypatch, color):
     def vignette(image, *settings):
         return RECOLOR(image, *settings) * torch.linspace(0.5, 1, image.shape[-1])
 
-    monkeypatch.setattr(demo, "recolor", vignette)
-    assert not demo.recoloring_moves_nothing.run(demo.Params(color=color)).holds
-
-
-@pytest.mark.parametrize("dropping", ["box", "grid", "patches"])
-def test_a_mask_the_wrong_way_round_breaks_its_law(monkeypatch, dropping):
-    monkeypatch.setattr(demo, "mask", lambda *settings: ~MASK(*settings))
-    assert not demo.dropping_leaves_the_rest.run(demo.Params(dropping=dropping)).holds
-
-
-def test_dropping_that_touches_the_rest_breaks_its_law(monkeypatch):
-    monkeypatch.setattr(demo, "drop", lambda image, kept: DROP(image, kept) / 0.65)
-    assert not demo.dropping_leaves_the_rest.run(PARAMS).holds
-
-
-def test_every_preset_is_drawn():
-    loaded = kit.load("augmentation_families")
-    for params in loaded.presets.values():
-        assert len(loaded.figures(params, loaded.result(params))) == 4
+    laws_notice(
+        {
+            "a shift that does not wrap": ({"move": padded}, ["reordering_keeps_every_color"]),
+            "an interpolation that overshoots": (
+                {"warp": lambda image, matrix: 1.05 * WARP(image, matrix) - 0.02},
+                ["interpolation_stays_in_range"],
+            ),
+            "dropping that touches the rest": (
+                {"drop": lambda image, kept: DROP(image, kept) / 0.65},
+                ["dropping_leaves_the_rest"],
+            ),
+            **{
+                f"a {color} that looks at the place": (
+                    {"recolor": vignette},
+                    ["recoloring_moves_nothing"],
+                    {"color": color},
+                )
+                for color in ("brightness", "contrast", "saturation", "hue")
+            },
+            **{
+                f"a mask of {dropping} the wrong way round": (
+                    {"mask": lambda *settings: ~MASK(*settings)},
+                    ["dropping_leaves_the_rest"],
+                    {"dropping": dropping},
+                )
+                for dropping in ("box", "grid", "patches")
+            },
+        }
+    )

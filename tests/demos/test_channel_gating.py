@@ -64,7 +64,7 @@ def test_the_twin_finishes_every_sum_and_its_thresholds_stay_at_their_target():
     loss = functional.cross_entropy(net(images, demo.OPEN)[0], labels) + demo.penalty(net, p.target)
     gradients = torch.autograd.grad(loss, [layer.threshold for layer in net.gated])
     assert all((gradient == 0).all() for gradient in gradients)
-    assert demo.judge(net, images, labels, demo.OPEN)[1] == 1
+    assert demo.judge(net, images, labels, [demo.OPEN])[1] == 1
 
 
 def test_the_view_recounts_what_the_run_measured_and_needs_no_new_run():
@@ -86,43 +86,46 @@ def test_correlation_agrees_with_torch():
     torch.testing.assert_close(demo.channel_correlation(a, b), torch.stack(expected))
 
 
-def test_skipped_outputs_that_leak_the_full_sum_break_their_laws(monkeypatch):
+def test_closed_gates_leave_only_the_base_to_pay_for():
+    assert demo.cost_share(4, torch.tensor(0.3)).item() == pytest.approx(0.475)
+    layer, x = _layer()
+    assert not layer(x, math.inf)[1].any()
+
+
+def test_a_law_notices_every_mistake(laws_notice):
     def leaking(self, x, shift=0.0):
         partial, full = self.sums(x)
         decision = self.decide(partial, shift)
         return full + (1 - decision) * 0.9 * (partial - full), decision
 
-    monkeypatch.setattr(demo.GatedConvolution, "forward", leaking)
-    assert not demo.skipped_outputs_are_partial_sums.run(demo.Params()).holds
-    assert not demo.closed_gates_are_a_grouped_convolution.run(demo.Params()).holds
-
-
-def test_a_finished_sum_that_forgets_its_base_is_no_convolution(monkeypatch):
     sums = demo.GatedConvolution.sums
 
     def forgetful(self, x):
         partial, full = sums(self, x)
         return partial, full - partial
 
-    monkeypatch.setattr(demo.GatedConvolution, "sums", forgetful)
-    assert not demo.open_gates_are_a_convolution.run(demo.Params()).holds
-
-
-def test_a_gate_of_the_opposite_sign_opens_as_the_threshold_rises(monkeypatch):
     def upside_down(self, partial, shift=0.0):
         return demo.Step.apply(self.threshold + shift - self.norm(partial))
 
-    monkeypatch.setattr(demo.GatedConvolution, "decide", upside_down)
-    assert not demo.thresholds_only_close.run(demo.Params()).holds
-
-
-@pytest.mark.parametrize("wrong", [lambda p, a: 1 / p + a, lambda p, a: a, lambda p, a: 1 / p + (1 - 1 / p) * (1 - a)])
-def test_another_count_of_multiplications_breaks_the_cost(monkeypatch, wrong):
-    monkeypatch.setattr(demo, "cost_share", wrong)
-    assert not demo.cost_counts_multiplications.run(demo.Params()).holds
-
-
-def test_closed_gates_leave_only_the_base_to_pay_for():
-    assert demo.cost_share(4, torch.tensor(0.3)).item() == pytest.approx(0.475)
-    layer, x = _layer()
-    assert not layer(x, math.inf)[1].any()
+    laws_notice(
+        {
+            "skipped outputs that leak the full sum": (
+                {"GatedConvolution.forward": leaking},
+                ["skipped_outputs_are_partial_sums", "closed_gates_are_a_grouped_convolution"],
+            ),
+            "a finished sum that forgets its base": (
+                {"GatedConvolution.sums": forgetful},
+                ["open_gates_are_a_convolution"],
+            ),
+            "a gate of the opposite sign opens as the threshold rises": (
+                {"GatedConvolution.decide": upside_down},
+                ["thresholds_only_close"],
+            ),
+            "the base paid for twice": ({"cost_share": lambda p, a: 1 / p + a}, ["cost_counts_multiplications"]),
+            "the base not paid for": ({"cost_share": lambda p, a: a}, ["cost_counts_multiplications"]),
+            "closed gates paid for": (
+                {"cost_share": lambda p, a: 1 / p + (1 - 1 / p) * (1 - a)},
+                ["cost_counts_multiplications"],
+            ),
+        }
+    )

@@ -82,9 +82,9 @@ def test_presets_are_two_to_four_and_differ(slug):
 
 
 @pytest.mark.parametrize("slug", LIVE)
-def test_a_live_demo_draws_at_its_defaults_its_edges_and_at_random(slug):
+def test_a_live_demo_draws_at_its_defaults_its_presets_its_edges_and_at_random(slug):
     demo = kit.load(slug)
-    for params in _probes(slug):
+    for params in (*_probes(slug), *demo.presets.values()):
         result = demo.result(params)
         _assert_drawn(demo, params, result)
 

@@ -3,10 +3,8 @@ import torch
 from scipy import integrate
 
 from demos import cutmix as demo
-from demos import kit
 
-CUTMIX, HALF_SIDES, LABEL_WEIGHT = demo.cutmix, demo.half_sides, demo.label_weight
-PARAMS = demo.Params()
+CUTMIX, HALF_SIDES = demo.cutmix, demo.half_sides
 
 
 def _generator(seed=0):
@@ -74,47 +72,33 @@ def test_the_other_picture_is_pasted():
         assert torch.equal(mixed[:, bottom:], demo.photograph(under)[:, bottom:])
 
 
-def test_the_finding_holds():
-    assert demo.half_is_a_third.run(PARAMS).holds
-
-
-def test_a_label_by_the_box_as_drawn_breaks_its_laws(monkeypatch):
+def test_a_law_notices_every_mistake(laws_notice):
     def unclipped(x, y, partner, box):
         weight = 1 - (box.right - box.left) * (box.bottom - box.top) / x[0, 0].numel()
         return CUTMIX(x, y, partner, box)[0], weight * y + (1 - weight) * y[partner]
 
-    monkeypatch.setattr(demo, "cutmix", unclipped)
-    assert not demo.label_is_the_pixel_share.run(PARAMS).holds
-    assert not demo.a_quarter_always_fits.run(PARAMS).holds
-
-
-def test_swapped_labels_break_their_laws(monkeypatch):
     def swapped(x, y, partner, box):
         mixed, label = CUTMIX(x, y, partner, box)
         return mixed, label[partner]
 
-    monkeypatch.setattr(demo, "cutmix", swapped)
-    assert not demo.label_is_the_pixel_share.run(PARAMS).holds
-    assert not demo.weight_is_never_below_lambda.run(PARAMS).holds
-
-
-def test_sides_without_the_square_root_break_their_law(monkeypatch):
-    monkeypatch.setattr(demo, "half_sides", lambda size, lam: HALF_SIDES(size, 1 - (1 - torch.as_tensor(lam)) ** 2))
-    assert not demo.inside_the_weight_is_lambda.run(PARAMS).holds
-
-
-def test_boxes_that_are_too_large_break_the_bound(monkeypatch):
-    monkeypatch.setattr(demo, "half_sides", lambda size, lam: tuple(half + 9 for half in HALF_SIDES(size, lam)))
-    assert not demo.weight_is_never_below_lambda.run(PARAMS).holds
-
-
-def test_a_weight_that_forgets_to_clip_breaks_the_mean(monkeypatch):
-    monkeypatch.setattr(demo, "overlap", lambda center, half, pixels: 2 * half + 0 * center)
-    assert not demo.mean_over_all_centers.run(PARAMS).holds
-    assert not demo.half_is_a_third.run(PARAMS).holds
-
-
-def test_every_preset_is_drawn():
-    loaded = kit.load("cutmix")
-    for params in loaded.presets.values():
-        assert len(loaded.figures(params, loaded.result(params))) == 4
+    laws_notice(
+        {
+            "a label by the box as drawn": (
+                {"cutmix": unclipped},
+                ["label_is_the_pixel_share", "a_quarter_always_fits"],
+            ),
+            "swapped labels": ({"cutmix": swapped}, ["label_is_the_pixel_share", "weight_is_never_below_lambda"]),
+            "sides without the square root": (
+                {"half_sides": lambda size, lam: HALF_SIDES(size, 1 - (1 - torch.as_tensor(lam)) ** 2)},
+                ["inside_the_weight_is_lambda"],
+            ),
+            "boxes that are too large": (
+                {"half_sides": lambda size, lam: tuple(half + 9 for half in HALF_SIDES(size, lam))},
+                ["weight_is_never_below_lambda"],
+            ),
+            "a weight that forgets to clip": (
+                {"overlap": lambda center, half, pixels: 2 * half + 0 * center},
+                ["mean_over_all_centers", "half_is_a_third"],
+            ),
+        }
+    )

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from demos import cutout as demo
-from demos import kit
 
 KEPT, SPAN = demo.kept, demo.span
 PARAMS = demo.Params()
@@ -69,42 +68,29 @@ def test_both_pictures_lose_equally_many_pixels():
     assert lost[0] == lost[1] == round(result.removed * 96**2)
 
 
-@pytest.mark.parametrize("check", ["most_squares_hang_over", "single_pixels_are_guessed"])
-def test_the_findings_hold(check):
-    assert getattr(demo, check).run(PARAMS).holds
-
-
-def test_a_square_one_pixel_too_wide_breaks_its_law(monkeypatch):
-    monkeypatch.setattr(demo, "kept", lambda size, row, column, side: KEPT(size, row, column, side + 1))
-    assert not demo.inside_the_whole_square_is_cut.run(PARAMS).holds
-    assert not demo.the_rest_is_untouched.run(PARAMS).holds
-
-
-def test_moving_the_square_inside_instead_of_clipping_breaks_its_laws(monkeypatch):
+def test_a_law_notices_every_mistake(laws_notice):
     def moved(center, side, pixels):
         first = (torch.as_tensor(center) - side // 2).clamp(0, pixels - side)
         return first, first + side
 
-    monkeypatch.setattr(demo, "span", moved)
-    assert not demo.a_corner_cuts_a_quarter.run(PARAMS).holds
-    assert not demo.mean_over_all_centers.run(PARAMS).holds
-
-
-def test_forgetting_one_border_breaks_the_mean(monkeypatch):
     def one_border(center, side, pixels):
         first, _ = SPAN(center, side, pixels)
         return first, center - side // 2 + side
 
-    monkeypatch.setattr(demo, "span", one_border)
-    assert not demo.mean_over_all_centers.run(PARAMS).holds
-
-
-def test_blanking_the_whole_picture_breaks_the_law_on_the_rest(monkeypatch):
-    monkeypatch.setattr(demo, "blank", lambda image, keep: torch.zeros_like(image))
-    assert not demo.the_rest_is_untouched.run(PARAMS).holds
-
-
-def test_every_preset_is_drawn():
-    loaded = kit.load("cutout")
-    for params in loaded.presets.values():
-        assert len(loaded.figures(params, loaded.result(params))) == 4
+    laws_notice(
+        {
+            "a square one pixel too wide": (
+                {"kept": lambda size, row, column, side: KEPT(size, row, column, side + 1)},
+                ["inside_the_whole_square_is_cut", "the_rest_is_untouched"],
+            ),
+            "moving the square inside instead of clipping": (
+                {"span": moved},
+                ["a_corner_cuts_a_quarter", "mean_over_all_centers"],
+            ),
+            "forgetting one border": ({"span": one_border}, ["mean_over_all_centers"]),
+            "blanking the whole picture": (
+                {"blank": lambda image, keep: torch.zeros_like(image)},
+                ["the_rest_is_untouched"],
+            ),
+        }
+    )

@@ -5,7 +5,6 @@ import torch
 from torch.nn import functional
 
 from demos import dropblock as demo
-from demos import kit
 
 DRAW, DROP, GAMMA, SURVIVAL, SPREAD = (
     demo.draw_mask,
@@ -86,55 +85,44 @@ def test_at_test_time_every_picture_is_the_features():
     assert all(torch.equal(maps, result.features) for maps in result.dropped)
 
 
-def _holds(name, **change):
-    return kit.load("dropblock").checks[name].run(demo.Params(**change)).holds
-
-
-def test_a_spread_that_is_a_unit_short_breaks_the_draws_and_spatial_dropout(monkeypatch):
+def test_a_law_notices_every_mistake(laws_notice):
     def short(seeds, block):
         return functional.pad(SPREAD(seeds, block - 1), (0, 1, 0, 1)) if block > 1 else seeds
 
-    monkeypatch.setattr(demo, "spread", short)
-    assert not _holds("block_of_all_is_spatial_dropout")
-    assert not _holds("exact_share_agrees_with_draws")
-
-
-def test_keeping_what_should_be_dropped_breaks_both_ends(monkeypatch):
-    monkeypatch.setattr(demo, "draw_mask", lambda *how: ~DRAW(*how))
-    assert not _holds("block_of_one_is_dropout")
-    assert not _holds("block_of_all_is_spatial_dropout")
-
-
-def test_a_formula_without_the_border_factor_breaks_its_law(monkeypatch):
-    monkeypatch.setattr(demo, "seed_probability", lambda size, block, keep: (1 - keep) / block**2)
-    assert not _holds("formula_counts_overlaps_twice")
-    assert not _holds("block_of_all_is_spatial_dropout")
-
-
-def test_twice_the_seeds_keep_less_than_asked(monkeypatch):
-    monkeypatch.setattr(demo, "seed_probability", lambda *how: 2 * GAMMA(*how))
-    assert not _holds("keeps_no_less_than_asked")
-    assert not _holds("formula_counts_overlaps_twice")
-
-
-def test_survival_that_ignores_overlaps_is_not_what_is_drawn(monkeypatch):
-    monkeypatch.setattr(demo, "survival", lambda size, block, keep: torch.full((size, size), keep))
-    assert not _holds("exact_share_agrees_with_draws", keep=0.5)
-
-
-def test_blocks_that_wrap_around_do_not_spare_the_corners(monkeypatch):
-    monkeypatch.setattr(demo, "survival", lambda *how: SURVIVAL(*how).roll((3, 3), (0, 1)))
-    assert not _holds("corners_are_spared")
-
-
-def test_forgetting_the_scale_or_the_test_time_breaks_its_law(monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(demo, "dropblock", lambda features, kept, training=True: features * kept)
-        assert not _holds("rescaling_keeps_the_mean")
-    monkeypatch.setattr(demo, "dropblock", lambda features, kept, training=True: DROP(features, kept))
-    assert not _holds("identity_at_test_time")
-
-
-@pytest.mark.parametrize("name", ["approximation_is_close", "dropped_units_are_alone"])
-def test_the_findings_hold(name):
-    assert kit.load("dropblock").checks[name].run(None).holds
+    laws_notice(
+        {
+            "a spread that is a unit short": (
+                {"spread": short},
+                ["block_of_all_is_spatial_dropout", "exact_share_agrees_with_draws"],
+            ),
+            "keeping what should be dropped": (
+                {"draw_mask": lambda *how: ~DRAW(*how)},
+                ["block_of_one_is_dropout", "block_of_all_is_spatial_dropout"],
+            ),
+            "a formula without the border factor": (
+                {"seed_probability": lambda size, block, keep: (1 - keep) / block**2},
+                ["formula_counts_overlaps_twice", "block_of_all_is_spatial_dropout"],
+            ),
+            "twice the seeds keep less than asked": (
+                {"seed_probability": lambda *how: 2 * GAMMA(*how)},
+                ["keeps_no_less_than_asked", "formula_counts_overlaps_twice"],
+            ),
+            "survival that ignores overlaps": (
+                {"survival": lambda size, block, keep: torch.full((size, size), keep)},
+                ["exact_share_agrees_with_draws"],
+                {"keep": 0.5},
+            ),
+            "blocks that wrap around": (
+                {"survival": lambda *how: SURVIVAL(*how).roll((3, 3), (0, 1))},
+                ["corners_are_spared"],
+            ),
+            "a forgotten scale": (
+                {"dropblock": lambda features, kept, training=True: features * kept},
+                ["rescaling_keeps_the_mean"],
+            ),
+            "a forgotten test time": (
+                {"dropblock": lambda features, kept, training=True: DROP(features, kept)},
+                ["identity_at_test_time"],
+            ),
+        }
+    )

@@ -7,7 +7,6 @@ from sklearn.linear_model import Ridge
 from torch.nn import functional
 
 from demos import dropout as demo
-from demos import kit
 
 FACTORS = demo.dropout_factors
 
@@ -85,62 +84,50 @@ def test_the_full_net_is_drawn_where_the_geometric_mean_lies():
     assert demo.geometric_mean(logs, result.weights)[0].item() == pytest.approx(result.full)
 
 
-def test_forgetting_the_scale_breaks_mean_variance_and_noise(monkeypatch):
+def test_a_law_notices_every_mistake(laws_notice):
     def unscaled(shape, rate, generator, **how):
         return FACTORS(shape, rate, generator, **how) * (1 - rate)
 
-    monkeypatch.setattr(demo, "dropout_factors", unscaled)
-    assert not demo.keeps_the_mean.run(demo.Params()).holds
-    assert not demo.variance_as_stated.run(demo.Params()).holds
-    assert not demo.averaging_leaves_channel_noise.run(demo.Params()).holds
-    assert not demo.identity_at_test_time.run(demo.Params()).holds
-
-
-def test_dropping_at_test_time_is_no_identity(monkeypatch):
     def always(shape, rate, generator, drops=demo.UNIT, training=True):
         return FACTORS(shape, rate, generator, drops=drops)
 
-    monkeypatch.setattr(demo, "dropout_factors", always)
-    assert not demo.identity_at_test_time.run(demo.Params()).holds
-
-
-def test_taking_the_rate_for_the_share_kept_breaks_the_variance(monkeypatch):
     def swapped(shape, rate, generator, **how):
         return FACTORS(shape, 1 - rate, generator, **how)
 
-    monkeypatch.setattr(demo, "dropout_factors", swapped)
-    assert not demo.variance_as_stated.run(demo.Params(rate=0.3)).holds
-
-
-def test_single_units_dropped_for_channels_break_their_laws(monkeypatch):
     def single(shape, rate, generator, drops=demo.UNIT, training=True):
         return FACTORS(shape, rate, generator, training=training)
 
-    monkeypatch.setattr(demo, "dropout_factors", single)
-    assert not demo.channels_are_whole.run(demo.Params()).holds
-    assert not demo.averaging_leaves_channel_noise.run(demo.Params()).holds
-
-
-def test_thinned_nets_without_the_scale_or_with_equal_weights_do_not_average_to_the_full_one(monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(demo, "thinned_logits", lambda x, weight, rate, masks: (x * masks) @ weight)
-        assert not demo.full_net_is_the_geometric_mean.run(demo.Params()).holds
-    monkeypatch.setattr(demo, "mask_weights", lambda masks, rate: torch.full((len(masks),), 1 / len(masks)).double())
-    assert not demo.full_net_is_the_geometric_mean.run(demo.Params(rate=0.3)).holds
-
-
-def test_a_plain_mean_is_not_the_full_net(monkeypatch):
-    monkeypatch.setattr(demo, "geometric_mean", lambda logs, weights: weights @ logs.exp())
-    assert not demo.full_net_is_the_geometric_mean.run(demo.Params()).holds
-
-
-def test_a_penalty_without_the_length_of_the_inputs_is_not_what_dropout_adds(monkeypatch):
     def plain(x, y, weight, rate):
         return (y - x @ weight).square().sum() + rate / (1 - rate) * weight.square().sum()
 
-    monkeypatch.setattr(demo, "ridge_objective", plain)
-    assert not demo.linear_regression_becomes_ridge.run(demo.Params()).holds
-
-
-def test_the_finding_holds():
-    assert kit.load("dropout").checks["more_accurate_on_few_data"].run(None).holds
+    laws_notice(
+        {
+            "forgetting the scale": (
+                {"dropout_factors": unscaled},
+                ["keeps_the_mean", "variance_as_stated", "averaging_leaves_channel_noise", "identity_at_test_time"],
+            ),
+            "dropping at test time": ({"dropout_factors": always}, ["identity_at_test_time"]),
+            "taking the rate for the share kept": ({"dropout_factors": swapped}, ["variance_as_stated"], {"rate": 0.3}),
+            "single units dropped for channels": (
+                {"dropout_factors": single},
+                ["channels_are_whole", "averaging_leaves_channel_noise"],
+            ),
+            "a plain mean for the geometric one": (
+                {"geometric_mean": lambda logs, weights: weights @ logs.exp()},
+                ["full_net_is_the_geometric_mean"],
+            ),
+            "a penalty without the length of the inputs": (
+                {"ridge_objective": plain},
+                ["linear_regression_becomes_ridge"],
+            ),
+            "thinned nets without the scale": (
+                {"thinned_logits": lambda x, weight, rate, masks: (x * masks) @ weight},
+                ["full_net_is_the_geometric_mean"],
+            ),
+            "thinned nets with equal weights": (
+                {"mask_weights": lambda masks, rate: torch.full((len(masks),), 1 / len(masks)).double()},
+                ["full_net_is_the_geometric_mean"],
+                {"rate": 0.3},
+            ),
+        }
+    )

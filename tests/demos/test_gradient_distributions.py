@@ -11,7 +11,6 @@ from torch import nn
 from demos import gradient_distributions as demo
 from demos.kit import data
 
-FOUR_BITS = demo.Params(bits=4)
 SHORT = demo.Params(updates=20)
 
 
@@ -209,72 +208,50 @@ def test_the_shares_clipped_and_rounded_to_zero_are_those_of_a_drawn_rounding(fr
     assert view.zeroed == pytest.approx(zeros, abs=0.007)
 
 
-FINDINGS = [check for check in vars(demo).values() if getattr(check, "kind", "") == "finding"]
-REPORTS = [check for check in vars(demo).values() if getattr(check, "kind", "") == "report"]
+def _one_level_more(x, clip, bits, generator=None):
+    top = 2 ** (bits - 1)
+    noise = 0.5 if generator is None else torch.rand(x.shape, dtype=x.dtype, generator=generator)
+    return (x.clamp(-clip, clip) * top / clip + noise).floor().clamp(-top, top) * clip / top
 
 
-@pytest.mark.parametrize("finding", FINDINGS, ids=lambda check: check.name)
-def test_a_finding_holds_at_its_settings(finding):
-    outcome = finding.run(None)
-    assert outcome.holds, outcome
+def _without_noise(magnitudes, clips, bits, counts=1.0):
+    kept = magnitudes.minimum(clips[:, None])
+    squared = (magnitudes - kept).square().sum(-1) / magnitudes.square().sum()
+    return squared, 1 - (magnitudes * kept).sum(-1) / (magnitudes.norm() * kept.norm(dim=-1))
 
 
-@pytest.mark.parametrize("report", REPORTS, ids=lambda check: check.name)
-def test_a_report_measures_a_number(report):
-    outcome = report.run(None)
-    assert not outcome.error
-    assert math.isfinite(outcome.evidence.measured)
-
-
-def broken(monkeypatch, name, wrong, *laws, params=FOUR_BITS):
-    """Each law holds with the method as it is, and no more once a part of it is replaced."""
-    assert all(law.run(params).holds for law in laws)
-    monkeypatch.setattr(demo, name, wrong)
-    assert not any(law.run(params).holds for law in laws)
-
-
-def test_a_grid_with_one_more_level_breaks_the_levels_and_the_formula(monkeypatch):
-    def wrong(x, clip, bits, generator=None):
-        top = 2 ** (bits - 1)
-        noise = 0.5 if generator is None else torch.rand(x.shape, dtype=x.dtype, generator=generator)
-        return (x.clamp(-clip, clip) * top / clip + noise).floor().clamp(-top, top) * clip / top
-
-    broken(monkeypatch, "quantize", wrong, demo.levels_are_uniform_and_symmetric, demo.drawn_errors_match_the_formula)
-
-
-def test_rounding_down_breaks_the_error_bound(monkeypatch):
-    def wrong(x, clip, bits, generator=None):
-        top = 2 ** (bits - 1) - 1
-        return (x.clamp(-clip, clip) * top / clip).floor() * clip / top
-
-    broken(monkeypatch, "quantize", wrong, demo.error_is_bounded_by_the_step)
-
-
-def test_nearest_rounding_breaks_unbiasedness_and_the_formula(monkeypatch):
-    right = demo.quantize
-    broken(
-        monkeypatch,
-        "quantize",
-        lambda x, clip, bits, generator=None: right(x, clip, bits),
-        demo.stochastic_rounding_is_unbiased,
-        demo.drawn_errors_match_the_formula,
+def test_a_law_notices_every_mistake(laws_notice, quantize=demo.quantize):
+    four_bits = {"bits": 4}
+    laws_notice(
+        {
+            "a grid with one level more": (
+                {"quantize": _one_level_more},
+                ["levels_are_uniform_and_symmetric", "drawn_errors_match_the_formula"],
+                four_bits,
+            ),
+            "rounding down": (
+                {
+                    "quantize": lambda x, clip, bits, generator=None: (
+                        (x.clamp(-clip, clip) * (2 ** (bits - 1) - 1) / clip).floor() * clip / (2 ** (bits - 1) - 1)
+                    )
+                },
+                ["error_is_bounded_by_the_step"],
+                four_bits,
+            ),
+            "always to the nearest": (
+                {"quantize": lambda x, clip, bits, generator=None: quantize(x, clip, bits)},
+                ["stochastic_rounding_is_unbiased", "drawn_errors_match_the_formula"],
+                four_bits,
+            ),
+            "the noise of rounding forgotten": (
+                {"expected_errors": _without_noise},
+                ["drawn_errors_match_the_formula", "cosine_clip_is_the_best_of_a_search"],
+                four_bits,
+            ),
+            "a cosine without the length of the second": (
+                {"cosine_distance": lambda x, y: 1 - (x * y).sum() / x.norm() ** 2},
+                ["cosine_forgives_scale"],
+                four_bits,
+            ),
+        }
     )
-
-
-def test_forgetting_the_noise_of_rounding_breaks_the_formula_and_the_choice(monkeypatch):
-    def wrong(magnitudes, clips, bits, counts=1.0):
-        kept = magnitudes.minimum(clips[:, None])
-        squared = (magnitudes - kept).square().sum(-1) / magnitudes.square().sum()
-        return squared, 1 - (magnitudes * kept).sum(-1) / (magnitudes.norm() * kept.norm(dim=-1))
-
-    broken(
-        monkeypatch,
-        "expected_errors",
-        wrong,
-        demo.drawn_errors_match_the_formula,
-        demo.cosine_clip_is_the_best_of_a_search,
-    )
-
-
-def test_a_cosine_without_the_length_of_the_second_breaks_its_law(monkeypatch):
-    broken(monkeypatch, "cosine_distance", lambda x, y: 1 - (x * y).sum() / x.norm() ** 2, demo.cosine_forgives_scale)

@@ -4,7 +4,6 @@ from torch.nn import functional as F
 
 from demos import gradient_rescaling as demo
 
-PARAMS = demo.Params()
 SHORT = demo.Params(updates=50, samples=100)
 
 
@@ -70,48 +69,30 @@ def test_the_heaviest_digits_of_cross_entropy_are_the_least_probable():
     assert probability[heaviest].max() <= probability.sort().values[demo.HEAVIEST - 1]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "spread_of_mae_and_imae",
-        "cross_entropy_learns_more_wrong_labels",
-        "rescaled_generalizes_better",
-        "mae_underfits_clean_labels",
-    ],
-)
-def test_a_finding_holds(name):
-    assert getattr(demo, name).run(None).holds
-
-
-def test_a_formula_without_its_factor_breaks_the_law_of_each_length(monkeypatch):
-    laws = (demo.length_of_cross_entropy, demo.length_of_mae)
-    assert all(law.run(PARAMS).holds for law in laws)
-    monkeypatch.setattr(demo, "ce_length", lambda p: 1 - p)
-    monkeypatch.setattr(demo, "mae_length", lambda p: 2 * p * (1 - p))
-    assert not any(law.run(PARAMS).holds for law in laws)
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [lambda g, p, length: -g * (length / (2 * (1 - p)))[:, None], lambda g, p, length: g * length[:, None]],
-    ids=["uphill", "not divided out"],
-)
-def test_a_broken_rescaling_breaks_its_law(monkeypatch, broken):
-    assert demo.direction_is_kept.run(PARAMS).holds
-    monkeypatch.setattr(demo, "rescale", broken)
-    assert not demo.direction_is_kept.run(PARAMS).holds
-
-
-def test_an_emphasis_with_p_and_its_rest_exchanged_breaks_the_law_of_its_mode(monkeypatch):
-    original = demo.emphasis
-    params = PARAMS.but(lam=2.0)
-    assert demo.mode_of_the_emphasis.run(params).holds
-    monkeypatch.setattr(demo, "emphasis", lambda p, lam, beta: original(1 - p, lam, beta))
-    assert not demo.mode_of_the_emphasis.run(params).holds
-
-
-def test_a_strength_that_divides_breaks_the_law_of_the_spread(monkeypatch):
-    original = demo.emphasis
-    assert demo.spread_rises_with_beta.run(PARAMS).holds
-    monkeypatch.setattr(demo, "emphasis", lambda p, lam, beta: original(p, lam, 1 / (1 + beta)))
-    assert not demo.spread_rises_with_beta.run(PARAMS).holds
+def test_a_law_notices_every_mistake(laws_notice):
+    emphasis = demo.emphasis
+    laws_notice(
+        {
+            "a formula without its factor": (
+                {"ce_length": lambda p: 1 - p, "mae_length": lambda p: 2 * p * (1 - p)},
+                ["length_of_cross_entropy", "length_of_mae"],
+            ),
+            "a strength that divides": (
+                {"emphasis": lambda p, lam, beta: emphasis(p, lam, 1 / (1 + beta))},
+                ["spread_rises_with_beta"],
+            ),
+            "a rescaling that goes uphill": (
+                {"rescale": lambda g, p, length: -g * (length / (2 * (1 - p)))[:, None]},
+                ["direction_is_kept"],
+            ),
+            "a length that is not divided out": (
+                {"rescale": lambda g, p, length: g * length[:, None]},
+                ["direction_is_kept"],
+            ),
+            "an emphasis with p and its rest exchanged": (
+                {"emphasis": lambda p, lam, beta: emphasis(1 - p, lam, beta)},
+                ["mode_of_the_emphasis"],
+                {"lam": 2.0},
+            ),
+        }
+    )

@@ -4,10 +4,8 @@ import pytest
 import torch
 
 from demos import gridmask as demo
-from demos import kit
 
 BAND, MASK, COUNT = demo.band, demo.grid_mask, demo.kept_by_offset
-PARAMS = demo.Params()
 
 
 @pytest.mark.parametrize(("unit", "kept", "offset"), [(5, 3, (0, 0)), (4, 1, (2, 3)), (7, 6, (9, 40)), (6, 2, (5, 0))])
@@ -73,46 +71,34 @@ def test_the_object_lies_in_the_picture(picture, side):
     assert right - left == bottom - top == side
 
 
-@pytest.mark.parametrize(
-    "check", ["steadier_than_one_hole", "kept_at_imagenet_settings", "steadier_at_imagenet_settings"]
-)
-def test_the_findings_hold(check):
-    assert getattr(demo, check).run(PARAMS).holds
-
-
-def test_keeping_the_squares_instead_of_the_bands_breaks_its_laws(monkeypatch):
+def test_a_law_notices_every_mistake(laws_notice):
     def complement(rows, columns, unit, kept, offset):
         return ~MASK(rows, columns, unit, kept, offset)
 
-    monkeypatch.setattr(demo, "grid_mask", complement)
-    assert not demo.a_square_of_each_unit_is_deleted.run(PARAMS).holds
-    assert not demo.the_count_is_of_the_mask.run(PARAMS).holds
-
-
-def test_an_offset_of_the_wrong_sign_breaks_its_laws(monkeypatch):
     def against(rows, columns, unit, kept, offset):
         return MASK(rows, columns, unit, kept, (-offset[0], -offset[1]))
 
-    monkeypatch.setattr(demo, "grid_mask", against)
-    params = demo.Params(unit=40, right=13, down=5)
-    assert not demo.a_square_of_each_unit_is_deleted.run(params).holds
-
-
-def test_swapping_kept_and_deleted_widths_breaks_the_share(monkeypatch):
-    monkeypatch.setattr(demo, "band", lambda unit, ratio: BAND(unit, 1 - ratio))
-    assert not demo.share_of_the_ratio.run(PARAMS).holds
-
-
-def test_counting_a_window_one_pixel_short_breaks_its_laws(monkeypatch):
     def short(rows, columns, unit, kept):
         return COUNT(rows, columns, unit, (kept[0] + 1, kept[1]))
 
-    monkeypatch.setattr(demo, "kept_by_offset", short)
-    assert not demo.mean_kept_share.run(PARAMS).holds
-    assert not demo.the_count_is_of_the_mask.run(PARAMS).holds
-
-
-def test_every_preset_is_drawn():
-    loaded = kit.load("gridmask")
-    for params in loaded.presets.values():
-        assert len(loaded.figures(params, loaded.result(params))) == 4
+    laws_notice(
+        {
+            "keeping the squares instead of the bands": (
+                {"grid_mask": complement},
+                ["a_square_of_each_unit_is_deleted", "the_count_is_of_the_mask"],
+            ),
+            "an offset of the wrong sign": (
+                {"grid_mask": against},
+                ["a_square_of_each_unit_is_deleted"],
+                {"unit": 40, "right": 13, "down": 5},
+            ),
+            "swapping kept and deleted widths": (
+                {"band": lambda unit, ratio: BAND(unit, 1 - ratio)},
+                ["share_of_the_ratio"],
+            ),
+            "counting a window one pixel short": (
+                {"kept_by_offset": short},
+                ["mean_kept_share", "the_count_is_of_the_mask"],
+            ),
+        }
+    )

@@ -15,12 +15,6 @@ def _noise(count=2_000, classes=4, seed=0):
     return demo.gumbel(count, classes, generator=torch.Generator().manual_seed(seed))
 
 
-def _holds(name, params=None):
-    outcome = getattr(demo, name).run(params or demo.Params())
-    assert not outcome.error
-    return outcome.holds
-
-
 def _over_logistic_noise(of, temperature):
     """Mean over the difference of two Gumbel variables, which is logistic; the tie at its kink is a break point."""
     tie = float(PAIR[1] - PAIR[0])
@@ -167,93 +161,62 @@ def test_a_constant_in_the_loss_hurts_reinforce_alone():
     assert with_constant.spread[2, 0] > 10 * without.spread[2, 0]
 
 
-BREAKS = {
-    "noise without its second logarithm": (
-        "gumbel",
-        lambda *shape, generator: torch.rand(*shape, dtype=torch.float64, generator=generator).log(),
-        ["noise_mean", "noise_variance", "largest_entry_follows_pi", "agrees_with_torch", "one_hot_limit"],
-    ),
-    "noise with the wrong sign": (
-        "gumbel",
-        lambda *shape, generator, right=demo.gumbel: -right(*shape, generator=generator),
-        ["noise_mean", "largest_entry_follows_pi", "agrees_with_torch"],
-    ),
-    "Gaussian noise": (
-        "gumbel",
-        lambda *shape, generator: torch.randn(*shape, dtype=torch.float64, generator=generator),
-        ["noise_mean", "noise_variance", "largest_entry_follows_pi", "agrees_with_torch"],
-    ),
-    "the noise left out of the softmax": (
-        "gumbel_softmax",
-        lambda z, g, t, hard=False: torch.softmax((z + 0 * g) / t, -1),
-        ["largest_entry_follows_pi", "one_hot_limit", "agrees_with_torch", "variance_grows_as_tau_falls"],
-    ),
-    "the temperature multiplied": (
-        "gumbel_softmax",
-        lambda z, g, t, hard=False: torch.softmax((z + g) * t, -1),
-        ["one_hot_limit", "uniform_limit", "agrees_with_torch", "gradient_formula"],
-    ),
-    "the softmax over the samples": (
-        "gumbel_softmax",
-        lambda z, g, t, hard=False: torch.softmax((z + g) / t, 0),
-        ["largest_entry_follows_pi", "one_hot_limit", "uniform_limit", "agrees_with_torch", "gradient_formula"],
-    ),
-    "a gradient without 1/τ": (
-        "relaxed_gradients",
-        lambda y, at, t, right=demo.relaxed_gradients: right(y, at, t) * t,
-        ["gradient_formula", "variance_grows_as_tau_falls"],
-    ),
-    "a gradient without the other classes": (
-        "relaxed_gradients",
-        lambda y, at, t: y * demo.slope(at) / t,
-        ["gradient_formula"],
-    ),
-    "a score without the mean": (
-        "reinforce_gradients",
-        lambda logits, z, offset=0.0: demo.loss(z, offset)[:, None] * z,
-        ["reinforce_is_unbiased"],
-    ),
-}
-
-
-@pytest.mark.parametrize(("mistake", "law"), [(mistake, law) for mistake in BREAKS for law in BREAKS[mistake][2]])
-def test_a_mistake_breaks_the_law(monkeypatch, mistake, law):
-    name, wrong, _ = BREAKS[mistake]
-    assert _holds(law)
-    monkeypatch.setattr(demo, name, wrong)
-    assert not _holds(law)
-
-
-def test_a_straight_through_gradient_that_goes_past_the_softmax_breaks_its_formula(monkeypatch):
+def test_a_law_notices_every_mistake(laws_notice):
     def past_the_softmax(logits, noise, temperature, *, hard=False):
         soft = torch.softmax((logits + noise) / temperature, -1)
         return demo.one_hot(soft.argmax(-1), 3) + (logits - logits.detach()) if hard else soft
 
-    params = demo.Params(hard=True)
-    assert _holds("gradient_formula", params)
-    monkeypatch.setattr(demo, "gumbel_softmax", past_the_softmax)
-    assert not _holds("gradient_formula", params)
-
-
-def test_every_law_has_a_mistake_that_breaks_it():
-    laws = {name for name, check in vars(demo).items() if getattr(check, "kind", "") == "law"}
-    assert laws == {law for _, _, broken in BREAKS.values() for law in broken}
-
-
-@pytest.mark.parametrize(
-    "finding",
-    [
-        "gaussian_noise_is_rejected",
-        "cold_variance_is_proportional_to_one_over_tau",
-        "bias_shrinks_as_tau_falls",
-        "straight_through_stays_biased",
-    ],
-)
-def test_a_finding_holds_at_its_stated_settings(finding):
-    assert _holds(finding)
-
-
-def test_soft_samples_do_not_keep_the_bias_of_straight_through(monkeypatch):
-    right = demo._cooled
-    monkeypatch.setattr(demo, "_cooled", lambda temperature, hard: right(temperature))
-    assert not _holds("straight_through_stays_biased")
+    _cooled = demo._cooled
+    laws_notice(
+        {
+            "noise without its second logarithm": (
+                {
+                    "gumbel": lambda *shape, generator: torch.rand(
+                        *shape, dtype=torch.float64, generator=generator
+                    ).log()
+                },
+                ["noise_mean", "noise_variance", "largest_entry_follows_pi", "agrees_with_torch", "one_hot_limit"],
+            ),
+            "noise with the wrong sign": (
+                {"gumbel": lambda *shape, generator, right=demo.gumbel: -right(*shape, generator=generator)},
+                ["noise_mean", "largest_entry_follows_pi", "agrees_with_torch"],
+            ),
+            "Gaussian noise": (
+                {"gumbel": lambda *shape, generator: torch.randn(*shape, dtype=torch.float64, generator=generator)},
+                ["noise_mean", "noise_variance", "largest_entry_follows_pi", "agrees_with_torch"],
+            ),
+            "the noise left out of the softmax": (
+                {"gumbel_softmax": lambda z, g, t, hard=False: torch.softmax((z + 0 * g) / t, -1)},
+                ["largest_entry_follows_pi", "one_hot_limit", "agrees_with_torch", "variance_grows_as_tau_falls"],
+            ),
+            "the temperature multiplied": (
+                {"gumbel_softmax": lambda z, g, t, hard=False: torch.softmax((z + g) * t, -1)},
+                ["one_hot_limit", "uniform_limit", "agrees_with_torch", "gradient_formula"],
+            ),
+            "the softmax over the samples": (
+                {"gumbel_softmax": lambda z, g, t, hard=False: torch.softmax((z + g) / t, 0)},
+                ["largest_entry_follows_pi", "one_hot_limit", "uniform_limit", "agrees_with_torch", "gradient_formula"],
+            ),
+            "a gradient without 1/τ": (
+                {"relaxed_gradients": lambda y, at, t, right=demo.relaxed_gradients: right(y, at, t) * t},
+                ["gradient_formula", "variance_grows_as_tau_falls"],
+            ),
+            "a gradient without the other classes": (
+                {"relaxed_gradients": lambda y, at, t: y * demo.slope(at) / t},
+                ["gradient_formula"],
+            ),
+            "a score without the mean": (
+                {"reinforce_gradients": lambda logits, z, offset=0.0: demo.loss(z, offset)[:, None] * z},
+                ["reinforce_is_unbiased"],
+            ),
+            "a straight through gradient that goes past the softmax": (
+                {"gumbel_softmax": past_the_softmax},
+                ["gradient_formula"],
+                {"hard": True},
+            ),
+            "soft samples for straight-through ones": (
+                {"_cooled": lambda temperature, hard: _cooled(temperature)},
+                ["straight_through_stays_biased"],
+            ),
+        }
+    )

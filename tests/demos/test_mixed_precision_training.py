@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from demos import kit
 from demos import mixed_precision_training as demo
 
 P = demo.Params
@@ -79,48 +78,48 @@ def _scaled_but_for_the_last(layers, images, labels, scale=1.0):
 
 
 GRADIENTS = demo.gradients
-BREAKS = [
-    ("ends_of_fp16", "FORMATS", {"FP16": demo.Format(5, 11), "BF16": BF16}),
-    ("rounding_agrees_with_torch", "round_to", lambda x, kind: (x.double() / kind.smallest).round() * kind.smallest),
-    ("scaled_loss_scales_the_gradients", "gradients", _scaled_but_for_the_last),
-    ("normal_gradients_stay_accurate", "round_to", lambda x, kind: x.sign() * 2.0 ** x.abs().log2().floor()),
-    (
-        "flushed_share_falls",
-        "share_flushed",
-        lambda x, kind, s: (x.abs() / s[:, None] < kind.smallest).double().mean(1),
-    ),
-    ("infinite_share_rises", "share_infinite", lambda x, kind, s: (x.abs() / s[:, None] > 1e-3).double().mean(1)),
-    ("small_updates_are_lost", "accumulate", lambda u, n, dtype: 1 + u * torch.arange(n + 1)),
-    ("master_weights_add_up", "accumulate", lambda u, n, dtype: 1 + u * torch.arange(n + 1).half().cumsum(0)),
-]
 
 
-@pytest.mark.parametrize(("law", "name", "broken"), BREAKS)
-def test_a_broken_method_breaks_its_law(monkeypatch, law, name, broken):
-    p = P(scale=3)
-    assert getattr(demo, law).run(p).holds
-    monkeypatch.setattr(demo, name, broken)
-    outcome = getattr(demo, law).run(p)
-    assert not outcome.holds and not outcome.error
-
-
-def test_a_gradient_that_underflows_on_the_way_breaks_the_law_of_unscaling(monkeypatch):
-    r = demo.run(P())
-    tiny = dataclasses.replace(r, activations=torch.cat([r.activations, torch.tensor([1e38])]))
-    monkeypatch.setattr(demo, "run", lambda p: tiny)
-    assert demo.unscaling_is_exact.run(P(scale=0)).holds
-    assert not demo.unscaling_is_exact.run(P(scale=10)).holds
-
-
-def test_every_law_is_broken_once():
-    laws = {name for name, check in kit.load("mixed_precision_training").checks.items() if check.kind == "law"}
-    assert laws == {law for law, _, _ in BREAKS} | {"unscaling_is_exact"}
-
-
-FINDINGS = [check for check in vars(demo).values() if getattr(check, "kind", "") == "finding"]
-
-
-@pytest.mark.parametrize("finding", FINDINGS, ids=lambda check: check.name)
-def test_a_finding_holds_at_its_settings(finding):
-    outcome = finding.run(None)
-    assert outcome.holds, outcome
+def test_a_law_notices_every_mistake(laws_notice):
+    scale, result = {"scale": 3}, demo.run(P())
+    laws_notice(
+        {
+            "a mantissa of eleven bits": ({"FORMATS": {"FP16": demo.Format(5, 11), "BF16": BF16}}, ["ends_of_fp16"]),
+            "one step for all numbers": (
+                {"round_to": lambda x, kind: (x.double() / kind.smallest).round() * kind.smallest},
+                ["rounding_agrees_with_torch"],
+                scale,
+            ),
+            "only activations scaled": (
+                {"gradients": _scaled_but_for_the_last},
+                ["scaled_loss_scales_the_gradients"],
+                scale,
+            ),
+            "powers of two alone": (
+                {"round_to": lambda x, kind: x.sign() * 2.0 ** x.abs().log2().floor()},
+                ["normal_gradients_stay_accurate"],
+                scale,
+            ),
+            "a scale that divides, below": (
+                {"share_flushed": lambda x, kind, s: (x.abs() / s[:, None] < kind.smallest).double().mean(1)},
+                ["flushed_share_falls"],
+            ),
+            "a scale that divides, above": (
+                {"share_infinite": lambda x, kind, s: (x.abs() / s[:, None] > 1e-3).double().mean(1)},
+                ["infinite_share_rises"],
+            ),
+            "additions that are not rounded": (
+                {"accumulate": lambda u, n, dtype: 1 + u * torch.arange(n + 1)},
+                ["small_updates_are_lost"],
+            ),
+            "additions of growing updates": (
+                {"accumulate": lambda u, n, dtype: 1 + u * torch.arange(n + 1).half().cumsum(0)},
+                ["master_weights_add_up"],
+            ),
+            "a gradient that overflows on the way": (
+                {"run": lambda p: dataclasses.replace(result, activations=torch.tensor([1e38]))},
+                ["unscaling_is_exact"],
+                {"scale": 10},
+            ),
+        }
+    )

@@ -8,12 +8,6 @@ from demos import kit
 from demos import no_bias_decay as demo
 
 
-def _holds(name, params=None):
-    outcome = getattr(demo, name).run(params or demo.Params())
-    assert not outcome.error
-    return outcome.holds
-
-
 def _network(seed=0):
     return demo.network(torch.Generator().manual_seed(seed)).double()
 
@@ -111,59 +105,43 @@ def test_the_layer_to_draw_starts_no_new_training():
     assert [name for name, knob in kit.knobs(demo.Params).items() if knob.view] == ["layer"]
 
 
-def test_decay_of_everything_pulls_gamma_down():
-    assert _holds("decay_of_everything_pulls_gamma_down")
-
-
-def test_groups_that_lose_the_matrices_are_no_partition(monkeypatch):
-    right = demo.parameter_groups
+def test_a_law_notices_every_mistake(laws_notice):
+    parameter_groups = demo.parameter_groups
 
     def lossy(parameters, decay, least_axes=2):
-        groups = right(parameters, decay, least_axes)
+        groups = parameter_groups(parameters, decay, least_axes)
         return [{**group, "params": [w for w in group["params"] if w.ndim != 2]} for group in groups]
 
-    assert _holds("groups_partition")
-    monkeypatch.setattr(demo, "parameter_groups", lossy)
-    assert not _holds("groups_partition")
-
-
-def test_a_rule_of_four_axes_forgets_the_matrix_of_the_linear_layer(monkeypatch):
-    right = demo.parameter_groups
-    assert _holds("axes_tell_the_kinds_apart")
-    monkeypatch.setattr(demo, "parameter_groups", lambda parameters, decay, *_: right(parameters, decay, 4))
-    assert not _holds("axes_tell_the_kinds_apart")
-
-
-def test_a_decay_that_is_not_multiplied_by_the_rate_breaks_its_law(monkeypatch):
-    right = demo.parameter_groups
-    assert _holds("pure_decay_is_geometric")
-    monkeypatch.setattr(
-        demo, "parameter_groups", lambda parameters, decay, *axes: right(parameters, decay / demo.Params().rate, *axes)
-    )
-    assert not _holds("pure_decay_is_geometric")
-
-
-def test_decay_of_everything_moves_the_rest(monkeypatch):
-    right = demo.parameter_groups
-    assert _holds("the_rest_stays")
-    monkeypatch.setattr(demo, "parameter_groups", lambda parameters, decay, *_: right(parameters, decay, 1))
-    assert not _holds("the_rest_stays")
-
-
-def test_without_normalization_the_length_of_a_kernel_counts(monkeypatch):
-    right = demo.network
+    network = demo.network
 
     def bare(generator):
-        layers = (layer for layer in right(generator) if not isinstance(layer, nn.BatchNorm2d))
+        layers = (layer for layer in network(generator) if not isinstance(layer, nn.BatchNorm2d))
         return nn.Sequential(*layers)
 
-    assert _holds("gradient_is_orthogonal")
-    monkeypatch.setattr(demo, "network", bare)
-    assert not _holds("gradient_is_orthogonal")
-
-
-def test_a_length_foretold_without_the_decay_is_wrong(monkeypatch):
-    right = demo.next_square
-    assert _holds("length_is_foretold")
-    monkeypatch.setattr(demo, "next_square", lambda square, g, rate, decay: right(square, g, rate, 0.0))
-    assert not _holds("length_is_foretold")
+    next_square = demo.next_square
+    laws_notice(
+        {
+            "groups that lose the matrices": ({"parameter_groups": lossy}, ["groups_partition"]),
+            "a rule of four axes, which forgets the matrix of the linear layer": (
+                {"parameter_groups": lambda parameters, decay, *_: parameter_groups(parameters, decay, 4)},
+                ["axes_tell_the_kinds_apart"],
+            ),
+            "a decay that is not multiplied by the rate": (
+                {
+                    "parameter_groups": lambda parameters, decay, *axes: parameter_groups(
+                        parameters, decay / demo.Params().rate, *axes
+                    )
+                },
+                ["pure_decay_is_geometric"],
+            ),
+            "decay of everything": (
+                {"parameter_groups": lambda parameters, decay, *_: parameter_groups(parameters, decay, 1)},
+                ["the_rest_stays"],
+            ),
+            "no normalization": ({"network": bare}, ["gradient_is_orthogonal"]),
+            "a length foretold without the decay": (
+                {"next_square": lambda square, g, rate, decay: next_square(square, g, rate, 0.0)},
+                ["length_is_foretold"],
+            ),
+        }
+    )

@@ -10,12 +10,6 @@ def _block(samples=3, seed=0):
     return torch.randn(samples, 6, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 3 + 1
 
 
-def _holds(name, params=None):
-    outcome = getattr(demo, name).run(params or demo.Params())
-    assert not outcome.error
-    return outcome.holds
-
-
 SAME_SET = {
     "batch": lambda a, b: a[1] == b[1],
     "layer": lambda a, b: a[0] == b[0],
@@ -66,42 +60,37 @@ def _statistics_with(change):
     return lambda x, groups, *, across_batch: change(*right(x, groups, across_batch=across_batch))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "equals_torch",
-        "sets_come_out_standardized",
-        "one_group_is_layer_norm",
-        "a_group_per_channel_is_instance_norm",
-    ],
-)
-def test_a_mean_square_in_place_of_the_variance_breaks_the_laws_of_the_formula(monkeypatch, name):
-    assert _holds(name)
-    monkeypatch.setattr(demo, "statistics", _statistics_with(lambda mean, variance: (mean, variance + mean.square())))
-    assert not _holds(name)
-
-
-def test_frozen_statistics_would_free_batch_norm_of_its_companions(monkeypatch):
-    assert _holds("batch_norm_depends_on_companions")
-    monkeypatch.setattr(demo, "statistics", _statistics_with(lambda mean, variance: (0 * mean, 0 * variance + 1)))
-    assert not _holds("batch_norm_depends_on_companions")
-
-
-def test_layer_norm_across_the_batch_would_depend_on_companions(monkeypatch):
-    assert _holds("the_others_do_not")
-    layout = demo.layout
-    monkeypatch.setattr(demo, "layout", lambda method, *counts: (layout(method, *counts)[0], True))
-    assert not _holds("the_others_do_not")
-
-
-def test_a_mean_over_the_first_sample_alone_breaks_the_law_of_its_noise(monkeypatch):
-    assert _holds("noise_of_the_mean")
-    right = demo.statistics
-    monkeypatch.setattr(demo, "statistics", lambda x, groups, *, across_batch: right(x[:1], groups, across_batch=True))
-    assert not _holds("noise_of_the_mean")
-
-
 def test_batch_norm_alone_wavers_with_its_companions_and_less_in_a_large_batch():
     wavering = demo.run(demo.Params()).wavering
     assert (wavering[1:] < 1e-12).all()
     assert wavering[0, 0] > 3 * wavering[0, -1] > 0
+
+
+def test_a_law_notices_every_mistake(laws_notice):
+    layout = demo.layout
+    statistics = demo.statistics
+    laws_notice(
+        {
+            "a mean square in place of the variance": (
+                {"statistics": _statistics_with(lambda mean, variance: (mean, variance + mean.square()))},
+                [
+                    "equals_torch",
+                    "sets_come_out_standardized",
+                    "one_group_is_layer_norm",
+                    "a_group_per_channel_is_instance_norm",
+                ],
+            ),
+            "frozen statistics": (
+                {"statistics": _statistics_with(lambda mean, variance: (0 * mean, 0 * variance + 1))},
+                ["batch_norm_depends_on_companions"],
+            ),
+            "layer norm across the batch": (
+                {"layout": lambda method, *counts: (layout(method, *counts)[0], True)},
+                ["the_others_do_not"],
+            ),
+            "a mean over the first sample alone": (
+                {"statistics": lambda x, groups, *, across_batch: statistics(x[:1], groups, across_batch=True)},
+                ["noise_of_the_mean"],
+            ),
+        }
+    )

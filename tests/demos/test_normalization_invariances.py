@@ -12,12 +12,6 @@ def _setting(**changes):
     return p, demo.setting(p)
 
 
-def _holds(name, params=None):
-    outcome = getattr(demo, name).run(params or demo.Params())
-    assert not outcome.error
-    return outcome.holds
-
-
 def _weight_norm(x, weight):
     linear = nn.utils.parametrizations.weight_norm(nn.Linear(*weight.T.shape, bias=False, dtype=weight.dtype))
     linear.parametrizations.weight.original0.data = torch.ones(len(weight), 1, dtype=weight.dtype)
@@ -114,67 +108,50 @@ def test_the_gradient_is_that_of_a_finite_difference():
     assert demo.gradient(s, of, s.weight)[3, 4] == pytest.approx(float((above - below) / (2 * step)), rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["batch_norm_does_not_see", "layer_norm_does_not_see", "batch_of_one_is_zero"],
-)
-def test_dividing_by_a_variance_and_keeping_the_mean_breaks_what_statistics_hide(monkeypatch, name):
-    assert _holds(name)
-    monkeypatch.setattr(demo, "standardize", lambda z, mean, deviation: z / deviation.square())
-    assert not _holds(name)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "weight_norm_does_not_see",
-        "cosine_norm_does_not_see",
-        "gradient_is_orthogonal_to_each_vector",
-        "gradient_falls_with_the_scale",
-        "steps_lengthen_the_weights",
-    ],
-)
-def test_dividing_by_the_square_root_of_a_norm_breaks_what_directions_hide(monkeypatch, name):
-    assert _holds(name)
-    monkeypatch.setattr(demo, "directions", lambda v: v / v.norm(dim=-1, keepdim=True).sqrt())
-    assert not _holds(name)
-
-
-def test_directions_for_samples_too_would_hide_the_scale_of_data_from_weight_norm(monkeypatch):
-    assert _holds("weight_norm_sees_the_scale_of_data")
-    right = demo.Layer.__call__
-    monkeypatch.setattr(demo.Layer, "__call__", lambda self, x, w: right(self, demo.directions(x), w))
-    assert not _holds("weight_norm_sees_the_scale_of_data")
-    assert not _holds("the_rest_is_seen")
-
-
 def _statistics_over(axis):
     right = demo.statistics
     return lambda z, _: right(z, axis)
 
 
-def test_batch_statistics_in_layer_norm_would_make_companions_matter(monkeypatch):
-    assert _holds("companions_do_not_matter")
-    monkeypatch.setattr(demo, "statistics", _statistics_over(0))
-    assert not _holds("companions_do_not_matter")
-
-
-def test_frozen_layer_statistics_break_the_orthogonality_to_the_matrix(monkeypatch):
-    assert _holds("gradient_is_orthogonal_to_the_matrix")
-    right = demo.statistics
-    monkeypatch.setattr(demo, "statistics", lambda z, axis: tuple(part.detach() for part in right(z, axis)))
-    assert not _holds("gradient_is_orthogonal_to_the_matrix")
-
-
-def test_batch_statistics_at_inference_would_see_nothing(monkeypatch):
-    assert _holds("inference_sees_everything")
-    right = demo.Layer
-    monkeypatch.setattr(demo, "Layer", lambda method, *rest: right(method.removesuffix(", inference"), *rest))
-    assert not _holds("inference_sees_everything")
-
-
-def test_a_blend_that_favors_the_wrong_end_breaks_the_law_of_streaming(monkeypatch):
-    assert _holds("streaming_spans_both")
-    right = demo.Layer
-    monkeypatch.setattr(demo, "Layer", lambda method, history, share: right(method, history, 1 - share))
-    assert not _holds("streaming_spans_both")
+def test_a_law_notices_every_mistake(laws_notice):
+    call = demo.Layer.__call__
+    statistics = demo.statistics
+    Layer = demo.Layer
+    laws_notice(
+        {
+            "dividing by a variance and keeping the mean": (
+                {"standardize": lambda z, mean, deviation: z / deviation.square()},
+                ["batch_norm_does_not_see", "layer_norm_does_not_see", "batch_of_one_is_zero"],
+            ),
+            "dividing by the square root of a norm": (
+                {"directions": lambda v: v / v.norm(dim=-1, keepdim=True).sqrt()},
+                [
+                    "weight_norm_does_not_see",
+                    "cosine_norm_does_not_see",
+                    "gradient_is_orthogonal_to_each_vector",
+                    "gradient_falls_with_the_scale",
+                    "steps_lengthen_the_weights",
+                ],
+            ),
+            "directions of the samples too in weight norm": (
+                {"Layer.__call__": lambda self, x, w: call(self, demo.directions(x), w)},
+                ["weight_norm_sees_the_scale_of_data", "the_rest_is_seen"],
+            ),
+            "batch statistics in layer norm": (
+                {"statistics": _statistics_over(0)},
+                ["companions_do_not_matter"],
+            ),
+            "frozen layer statistics": (
+                {"statistics": lambda z, axis: tuple(part.detach() for part in statistics(z, axis))},
+                ["gradient_is_orthogonal_to_the_matrix"],
+            ),
+            "batch statistics at inference": (
+                {"Layer": lambda method, *rest: Layer(method.removesuffix(", inference"), *rest)},
+                ["inference_sees_everything"],
+            ),
+            "a blend that favors the wrong end": (
+                {"Layer": lambda method, history, share: Layer(method, history, 1 - share)},
+                ["streaming_spans_both"],
+            ),
+        }
+    )

@@ -5,12 +5,6 @@ from torch import nn
 from demos import recurrent_batch_normalization as demo
 
 
-def _holds(name, params=None):
-    outcome = getattr(demo, name).run(params or demo.Params())
-    assert not outcome.error
-    return outcome.holds
-
-
 def _in_torch_order(tensor):
     forget, write, read, candidate = tensor.chunk(4)
     return torch.cat([write, forget, candidate, read])
@@ -79,52 +73,31 @@ def test_the_gradient_is_that_of_a_finite_difference():
     assert float(s.readout.norm()) == pytest.approx(float(lengths[-1]))
 
 
-def test_an_unbiased_variance_breaks_the_law_of_the_training_step(monkeypatch):
-    assert _holds("each_step_by_its_own_batch")
-    right = demo.moments
-    monkeypatch.setattr(demo, "moments", lambda z, axis: right(z, axis) * torch.tensor([1.0, 64 / 63])[:, None, None])
-    assert not _holds("each_step_by_its_own_batch")
+def test_a_law_notices_every_mistake(laws_notice):
+    moments = demo.moments
+    unroll = demo.unroll
 
+    def mean_of_moments(memory):
+        return [{term: torch.stack([step[term] for step in memory]).mean(0) for term in demo.TERMS}]
 
-def test_one_pooled_set_breaks_the_law_of_inference(monkeypatch):
-    assert _holds("the_last_set_serves_longer_sequences")
-    right = demo.unroll
-    monkeypatch.setattr(
-        demo, "unroll", lambda *given: right(*given[:4], demo.pooled(given[4]) if len(given) > 4 else None)
+    laws_notice(
+        {
+            "an unbiased variance": (
+                {"moments": lambda z, axis: moments(z, axis) * torch.tensor([1.0, 64 / 63])[:, None, None]},
+                ["each_step_by_its_own_batch"],
+            ),
+            "one pooled set": (
+                {"unroll": lambda *given: unroll(*given[:4], demo.pooled(given[4]) if len(given) > 4 else None)},
+                ["the_last_set_serves_longer_sequences"],
+            ),
+            "moments over the batch": ({"moments": lambda z, axis: moments(z, 0)}, ["layer_norm_needs_no_statistics"]),
+            "a recurrence that is normalized": (
+                {"NORMALIZED": {**demo.NORMALIZED, "input only": ("input", "recurrent")}},
+                ["input_only_is_a_plain_lstm_on_normalized_inputs"],
+            ),
+            "a mean of variances for that of all values": (
+                {"pooled": mean_of_moments},
+                ["pooled_set_is_that_of_all_values"],
+            ),
+        }
     )
-    assert not _holds("the_last_set_serves_longer_sequences")
-
-
-def test_a_normalized_recurrence_breaks_the_law_of_the_plain_one(monkeypatch):
-    assert _holds("input_only_is_a_plain_lstm_on_normalized_inputs")
-    monkeypatch.setitem(demo.NORMALIZED, "input only", ("input", "recurrent"))
-    assert not _holds("input_only_is_a_plain_lstm_on_normalized_inputs")
-
-
-def test_moments_over_the_batch_break_the_law_of_layer_norm(monkeypatch):
-    assert _holds("layer_norm_needs_no_statistics")
-    right = demo.moments
-    monkeypatch.setattr(demo, "moments", lambda z, axis: right(z, 0))
-    assert not _holds("layer_norm_needs_no_statistics")
-
-
-def test_a_mean_of_variances_breaks_the_law_of_the_pooled_set(monkeypatch):
-    assert _holds("pooled_set_is_that_of_all_values")
-    mean = {
-        term: (lambda memory, term=term: torch.stack([step[term] for step in memory]).mean(0)) for term in demo.TERMS
-    }
-    monkeypatch.setattr(demo, "pooled", lambda memory: [{term: of(memory) for term, of in mean.items()}])
-    assert not _holds("pooled_set_is_that_of_all_values")
-
-
-@pytest.mark.parametrize(
-    "name", [name for name, check in vars(demo).items() if getattr(check, "kind", "") == "finding"]
-)
-def test_a_finding_holds_where_it_says(name):
-    assert _holds(name)
-
-
-@pytest.mark.parametrize("name", ["small_gamma_keeps_the_gradient", "small_gamma_keeps_the_gradient_without_gates"])
-def test_a_report_measures_a_positive_ratio(name):
-    outcome = getattr(demo, name).run(None)
-    assert not outcome.error and outcome.evidence.measured > 0

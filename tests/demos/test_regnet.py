@@ -106,32 +106,36 @@ def test_the_line_is_drawn_without_a_new_run():
         assert all(figure.to_json() for figure in kit.load("regnet").figures(moved, result).values())
 
 
-@pytest.mark.parametrize("rounding", [torch.floor, torch.ceil])
-def test_rounding_one_way_strays_from_the_line(monkeypatch, rounding):
-    def one_way(u, factor):
-        return u[0] * factor ** rounding((u / u[0]).log() / math.log(factor))
-
-    monkeypatch.setattr(demo, "quantize", one_way)
-    assert not demo.widths_stay_near_the_line.run(demo.Params()).holds
-    assert not demo.published_networks.run(demo.Params()).holds
-
-
-def test_widths_left_on_the_line_are_no_powers_apart(monkeypatch):
-    monkeypatch.setattr(demo, "quantize", lambda u, factor: u)
-    assert not demo.stages_are_powers_apart.run(demo.Params()).holds
-
-
-def test_widths_that_ignore_their_groups_split_one(monkeypatch):
-    monkeypatch.setattr(demo, "round_to", lambda widths, multiple: 8 * (widths / 8).round())
-    assert not demo.stages_are_legal.run(demo.Params()).holds
-
-
-def test_a_line_that_falls_makes_stages_shrink(monkeypatch):
-    regular = demo.regular_widths
-    monkeypatch.setattr(demo, "regular_widths", lambda *line: regular(*line).flip(0))
-    assert not demo.stages_are_legal.run(demo.Params()).holds
-
-
-def test_counting_ties_breaks_the_distribution(monkeypatch):
-    monkeypatch.setattr(demo, "distribution", lambda errors, at: (errors <= at[:, None]).double().mean(-1))
-    assert not demo.distribution_counts_smaller_errors.run(demo.Params()).holds
+def test_a_law_notices_every_mistake(laws_notice):
+    regular_widths = demo.regular_widths
+    laws_notice(
+        {
+            "widths left on the line": (
+                {"quantize": lambda u, factor: u},
+                ["stages_are_powers_apart"],
+            ),
+            "widths that ignore their groups": (
+                {"round_to": lambda widths, multiple: 8 * (widths / 8).round()},
+                ["stages_are_legal"],
+            ),
+            "a line that falls": (
+                {"regular_widths": lambda *line: regular_widths(*line).flip(0)},
+                ["stages_are_legal"],
+            ),
+            "counting ties": (
+                {"distribution": lambda errors, at: (errors <= at[:, None]).double().mean(-1)},
+                ["distribution_counts_smaller_errors"],
+            ),
+            **{
+                f"rounding by {rounding.__name__} alone": (
+                    {
+                        "quantize": lambda u, factor, one_way=rounding: (
+                            u[0] * factor ** one_way((u / u[0]).log() / math.log(factor))
+                        )
+                    },
+                    ["widths_stay_near_the_line", "published_networks"],
+                )
+                for rounding in (torch.floor, torch.ceil)
+            },
+        }
+    )

@@ -7,12 +7,6 @@ from numpy.polynomial.hermite_e import hermegauss
 from demos import relu as demo
 
 
-def _holds(name):
-    outcome = getattr(demo, name).run(demo.Params())
-    assert not outcome.error
-    return outcome.holds
-
-
 def _stack(depth=4, width=5, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return demo.draw_inputs(3, width, generator), demo.draw_weights(depth, width, 2.0, generator)
@@ -76,39 +70,26 @@ def test_a_strong_negative_bias_leaves_every_unit_dead_and_no_gradient():
     assert result.silent[0, -1] == 1 and result.gradient[0, 0] == 0
 
 
-@pytest.mark.parametrize(
-    "name", ["decays_at_the_predicted_rate", "relu_keeps_what_sigmoid_loses", "deep_units_are_dead"]
-)
-def test_the_findings_hold(name):
-    assert _holds(name)
-
-
-def test_a_slope_that_is_one_everywhere_breaks_the_laws_of_the_slope(monkeypatch):
-    wrong = {**demo.ACTIVATIONS, "ReLU": (demo.relu, torch.ones_like)}
-    assert _holds("functions_are_torchs") and _holds("gradient_is_the_product")
-    monkeypatch.setattr(demo, "ACTIVATIONS", wrong)
-    assert not _holds("functions_are_torchs") and not _holds("gradient_is_the_product")
-
-
-def test_a_gradient_through_weights_not_transposed_breaks_its_law(monkeypatch):
-    right = demo.backward
-    monkeypatch.setattr(demo, "backward", lambda g, weights, slopes: right(g, weights.mT, slopes))
-    assert not _holds("gradient_is_the_product")
-
-
-def test_a_leaky_relu_does_not_halve_the_mean_square(monkeypatch):
-    assert _holds("relu_halves_the_mean_square")
-    monkeypatch.setattr(demo, "relu", lambda z: torch.where(z > 0, z, 0.3 * z))
-    assert not _holds("relu_halves_the_mean_square")
-
-
-def test_a_slope_without_its_factor_shrinks_too_little_to_be_a_sigmoids(monkeypatch):
-    assert _holds("sigmoid_shrinks")
-    monkeypatch.setattr(demo, "sigmoid_slope", torch.sigmoid)
-    assert not _holds("sigmoid_shrinks")
-
-
-def test_a_threshold_off_zero_breaks_the_share_of_inactive_units(monkeypatch):
-    assert _holds("share_of_inactive_units")
-    monkeypatch.setattr(demo, "relu_slope", lambda z: (z > 0.1).double())
-    assert not _holds("share_of_inactive_units")
+def test_a_law_notices_every_mistake(laws_notice):
+    backward = demo.backward
+    laws_notice(
+        {
+            "a gradient through weights not transposed": (
+                {"backward": lambda g, weights, slopes: backward(g, weights.mT, slopes)},
+                ["gradient_is_the_product"],
+            ),
+            "a leaky ReLU": (
+                {"relu": lambda z: torch.where(z > 0, z, 0.3 * z)},
+                ["relu_halves_the_mean_square"],
+            ),
+            "a slope without its factor shrinks too little to be a sigmoids": (
+                {"sigmoid_slope": torch.sigmoid},
+                ["sigmoid_shrinks"],
+            ),
+            "a threshold off zero": ({"relu_slope": lambda z: (z > 0.1).double()}, ["share_of_inactive_units"]),
+            "a slope of one everywhere": (
+                {"ACTIVATIONS": {**demo.ACTIVATIONS, "ReLU": (demo.relu, torch.ones_like)}},
+                ["functions_are_torchs", "gradient_is_the_product"],
+            ),
+        }
+    )

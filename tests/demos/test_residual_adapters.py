@@ -6,7 +6,6 @@ from torch.nn import functional as F
 from demos import residual_adapters as demo
 from demos.kit.training import build
 
-PARAMS = demo.Params(width=6)
 QUICK = demo.Params(width=4, samples=100, first=20, updates=20)
 
 
@@ -79,49 +78,42 @@ def test_until_the_ways_part_they_are_one_and_with_frozen_filters_the_digits_sta
         assert (later[:, way, 0] == quick.fresh[way, 0]).all()
 
 
-@pytest.mark.parametrize("name", ["own_share_of_a_block", "fine_tuning_forgets", "adapters_beat_frozen_filters"])
-def test_a_finding_holds(name):
-    assert getattr(demo, name).run(None).holds
-
-
 def test_the_printed_count_of_shared_parameters_is_off_by_its_biases():
     evidence = demo.shared_parameters_as_printed.measure()
     assert evidence.reference - evidence.measured == 2 * (3 - 1) * 64
 
 
-def test_an_adapter_without_its_shortcut_breaks_both_its_laws(monkeypatch):
-    laws = (demo.zero_adapter_is_the_identity, demo.adapter_remixes_the_filters)
-    assert all(law.run(PARAMS).holds for law in laws)
-    monkeypatch.setattr(demo, "residual_adapter", lambda x, alpha: F.conv2d(x, alpha))
-    assert not any(law.run(PARAMS).holds for law in laws)
-
-
-def test_mixing_the_wrong_axis_breaks_the_law_of_the_remix(monkeypatch):
-    original = demo.remix
-    monkeypatch.setattr(demo, "remix", lambda w, alpha: original(w, alpha.transpose(0, 1)))
-    assert not demo.adapter_remixes_the_filters.run(PARAMS).holds
-
-
-def test_an_adapter_without_bias_breaks_the_law_of_its_parameters(monkeypatch):
-    assert demo.parameters_of_a_domain.run(PARAMS).holds
+def test_a_law_notices_every_mistake(laws_notice):
+    remix = demo.remix
 
     class WithoutBias(demo.Adapter):
         def __init__(self, width):
             super().__init__(width)
             self.remix = nn.Conv2d(width, width, 1, bias=False)
 
-    monkeypatch.setattr(demo, "Adapter", WithoutBias)
-    assert not demo.parameters_of_a_domain.run(PARAMS).holds
-
-
-def test_training_the_filters_along_with_the_adapters_breaks_the_law_of_forgetting(monkeypatch):
-    assert demo.adapters_forget_nothing.run(PARAMS).holds
-    own = demo.Learner.trained
-    monkeypatch.setattr(demo.Learner, "trained", lambda self: [*own(self), *self.filters.parameters()])
-    assert not demo.adapters_forget_nothing.run(PARAMS).holds
-
-
-def test_freezing_the_filters_breaks_the_law_of_fine_tuning(monkeypatch):
-    assert demo.fine_tuning_moves_the_first_domain.run(PARAMS).holds
-    monkeypatch.setattr(demo.Learner, "trained", lambda self: list(self.domains[-1].parameters()))
-    assert not demo.fine_tuning_moves_the_first_domain.run(PARAMS).holds
+    trained = demo.Learner.trained
+    laws_notice(
+        {
+            "an adapter without its shortcut": (
+                {"residual_adapter": lambda x, alpha: F.conv2d(x, alpha)},
+                ["zero_adapter_is_the_identity", "adapter_remixes_the_filters"],
+                {"width": 6},
+            ),
+            "mixing the wrong axis": (
+                {"remix": lambda w, alpha: remix(w, alpha.transpose(0, 1))},
+                ["adapter_remixes_the_filters"],
+                {"width": 6},
+            ),
+            "an adapter without bias": ({"Adapter": WithoutBias}, ["parameters_of_a_domain"], {"width": 6}),
+            "training the filters along with the adapters": (
+                {"Learner.trained": lambda self: [*trained(self), *self.filters.parameters()]},
+                ["adapters_forget_nothing"],
+                {"width": 6},
+            ),
+            "freezing the filters": (
+                {"Learner.trained": lambda self: list(self.domains[-1].parameters())},
+                ["fine_tuning_moves_the_first_domain"],
+                {"width": 6},
+            ),
+        }
+    )

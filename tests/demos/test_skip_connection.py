@@ -8,12 +8,6 @@ from demos import skip_connection as demo
 BRANCHES = {"plain": {"skip": False}, "skip": {"skip": True, "branch": 0.7}}
 
 
-def _holds(name, params=None):
-    outcome = getattr(demo, name).run(params or demo.Params())
-    assert not outcome.error
-    return outcome.holds
-
-
 def _start(depth=3, points=6, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return demo.circle(points, generator), demo.draw_weights(depth, 2.0, generator)
@@ -69,46 +63,29 @@ def test_both_networks_start_the_way_back_from_the_same_gradient():
     assert result.length[:, -1].tolist() == [1, 1]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "skips_keep_the_length",
-        "plain_does_not",
-        "plain_gradients_shatter",
-        "skips_train_better",
-        "depth_hurts_plain_networks",
-    ],
-)
-def test_the_findings_hold(name):
-    assert _holds(name)
-
-
-def test_a_branch_that_is_added_unscaled_breaks_the_sum_of_branches(monkeypatch):
-    params, right = demo.Params(branch=0.5), demo.forward
-    assert _holds("branches_add_up", params)
-
-    def unscaled(h, weights, norm, *, skip, branch):
-        return right(h, weights, norm, skip=skip, branch=1.0)
-
-    monkeypatch.setattr(demo, "forward", unscaled)
-    assert not _holds("branches_add_up", params)
-
-
-@pytest.mark.parametrize("name", ["skip_passes_unchanged", "gradient_is_a_sum_of_paths", "growth_of_a_layer"])
-def test_a_way_back_without_the_skip_breaks_the_laws_of_skips(monkeypatch, name):
-    right = demo.backward
-    assert _holds(name)
-    monkeypatch.setattr(demo, "backward", lambda g, weights, gains, **_: right(g, weights, gains, skip=False))
-    assert not _holds(name)
-
-
-def test_a_gain_without_the_standard_deviation_is_not_autograds(monkeypatch):
-    right = demo.activate
+def test_a_law_notices_every_mistake(laws_notice):
+    backward = demo.backward
+    activate = demo.activate
 
     def unscaled(h, norm):
-        active, gain = right(h, norm)
+        active, gain = activate(h, norm)
         return active, (gain > 0).double()
 
-    assert _holds("gradients_are_autograds")
-    monkeypatch.setattr(demo, "activate", unscaled)
-    assert not _holds("gradients_are_autograds")
+    forward = demo.forward
+    laws_notice(
+        {
+            "a way back without the skip": (
+                {"backward": lambda g, weights, gains, **_: backward(g, weights, gains, skip=False)},
+                ["skip_passes_unchanged", "gradient_is_a_sum_of_paths", "growth_of_a_layer"],
+            ),
+            "a gain without the standard deviation": (
+                {"activate": unscaled},
+                ["gradients_are_autograds"],
+            ),
+            "a branch that is added unscaled": (
+                {"forward": lambda *given, skip, branch: forward(*given, skip=skip, branch=1.0)},
+                ["branches_add_up"],
+                {"branch": 0.5},
+            ),
+        }
+    )

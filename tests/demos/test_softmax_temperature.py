@@ -21,20 +21,21 @@ def test_entropy_agrees_with_scipy_and_counts_zero_probability_as_zero():
     assert demo.entropy(p).item() == pytest.approx(stats.entropy(p.numpy()))
 
 
-def test_a_broken_gradient_breaks_its_law(monkeypatch):
-    law = demo.gradient_is_q_minus_p_over_t
-    assert law.run(demo.Params()).holds
-    monkeypatch.setattr(demo, "soft_gradient", lambda z, v, t: demo.softmax(z, t) - demo.softmax(v, t))
-    assert not law.run(demo.Params()).holds
-
-
-def test_a_limit_without_the_class_count_breaks_its_law(monkeypatch):
-    limit = demo.gradient_limit
-    monkeypatch.setattr(demo, "gradient_limit", lambda z, v, t: limit(z, v, t) * len(z))
-    assert not demo.hot_gradient_limit.run(demo.Params()).holds
-
-
-@pytest.mark.parametrize("law", ["entropy_rises", "entropy_tends_to_log_k", "cold_is_arg_max"])
-def test_multiplying_by_the_temperature_breaks_every_law_of_heat(monkeypatch, law):
-    monkeypatch.setattr(demo, "softmax", lambda z, t: torch.softmax(z * t, -1))
-    assert not getattr(demo, law).run(demo.Params()).holds
+def test_a_law_notices_every_mistake(laws_notice):
+    gradient_limit = demo.gradient_limit
+    laws_notice(
+        {
+            "a broken gradient": (
+                {"soft_gradient": lambda z, v, t: demo.softmax(z, t) - demo.softmax(v, t)},
+                ["gradient_is_q_minus_p_over_t"],
+            ),
+            "a limit without the class count": (
+                {"gradient_limit": lambda z, v, t: gradient_limit(z, v, t) * len(z)},
+                ["hot_gradient_limit"],
+            ),
+            "multiplying by the temperature": (
+                {"softmax": lambda z, t: torch.softmax(z * t, -1)},
+                ["entropy_rises", "entropy_tends_to_log_k", "cold_is_arg_max"],
+            ),
+        }
+    )

@@ -8,18 +8,10 @@ import torch
 
 from demos import sync_bn as demo
 
-UNEQUAL = demo.Params(unequal=True, apart=1.0)
-
 
 def _shards(*counts, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return [3 + 2 * torch.randn(count, dtype=torch.float64, generator=generator) for count in counts]
-
-
-def _holds(name, params=UNEQUAL):
-    outcome = getattr(demo, name).run(params)
-    assert not outcome.error
-    return outcome.holds
 
 
 @pytest.mark.parametrize("counts", [(5,), (1, 1), (2, 30, 7)])
@@ -46,37 +38,6 @@ def test_a_batch_of_moments_is_merged_row_by_row():
 def test_unequal_shares_take_turns():
     drawn = demo.draw(demo.Params(share=2, unequal=True), 5, 1, torch.Generator().manual_seed(0))
     assert [x.shape[1] for x in drawn] == [2, 4, 6, 2, 4]
-
-
-def test_an_unweighted_mean_breaks_the_merge(monkeypatch):
-    assert _holds("merged_moments_are_the_whole_batch")
-    right = demo.merge_moments
-    monkeypatch.setattr(demo, "merge_moments", lambda parts: right(torch.cat([1 + 0 * parts[:, :1], parts[:, 1:]], 1)))
-    assert not _holds("merged_moments_are_the_whole_batch")
-
-
-def test_a_sum_of_squares_that_is_not_squared_breaks_the_exchange_of_sums(monkeypatch):
-    assert _holds("exchanged_sums_are_the_whole_batch")
-    monkeypatch.setattr(demo, "sums", lambda x: torch.stack([torch.tensor(float(len(x))), x.sum(), x.abs().sum()]))
-    assert not _holds("exchanged_sums_are_the_whole_batch")
-
-
-def test_an_unweighted_average_of_variances_breaks_the_law_of_what_it_leaves_out(monkeypatch):
-    assert _holds("what_averaging_leaves_out")
-    monkeypatch.setattr(demo, "average_variances", lambda parts: parts[:, 2].mean())
-    assert not _holds("what_averaging_leaves_out")
-
-
-def test_a_backward_pass_without_its_exchange_breaks_the_law_of_the_passes(monkeypatch):
-    assert _holds("passes_are_those_of_the_whole_batch")
-    right = demo.backward
-    monkeypatch.setattr(demo, "backward", lambda g, y, statistics, _: right(g, y, statistics, demo.gradient_sums(g, y)))
-    assert not _holds("passes_are_those_of_the_whole_batch")
-
-
-@pytest.mark.parametrize("name", ["two_values_miss_half", "sums_cancel", "merged_moments_keep_their_digits"])
-def test_a_finding_holds_where_it_says(name):
-    assert _holds(name)
 
 
 def test_two_real_processes_agree_and_are_gone_within_the_time_allowed():
@@ -110,3 +71,32 @@ def test_a_worker_that_fails_is_reported_with_its_message_while_its_partner_stil
     monkeypatch.setattr(demo.subprocess, "Popen", failing)
     with pytest.raises(RuntimeError, match="no such port"):
         demo.two_processes([(torch.zeros(2), torch.zeros(2))] * 2)
+
+
+def test_a_law_notices_every_mistake(laws_notice):
+    merge_moments = demo.merge_moments
+    backward = demo.backward
+    laws_notice(
+        {
+            "an unweighted mean": (
+                {"merge_moments": lambda parts: merge_moments(torch.cat([1 + 0 * parts[:, :1], parts[:, 1:]], 1))},
+                ["merged_moments_are_the_whole_batch"],
+                {"unequal": True, "apart": 1.0},
+            ),
+            "a sum of squares that is not squared": (
+                {"sums": lambda x: torch.stack([torch.tensor(float(len(x))), x.sum(), x.abs().sum()])},
+                ["exchanged_sums_are_the_whole_batch"],
+                {"unequal": True, "apart": 1.0},
+            ),
+            "an unweighted average of variances": (
+                {"average_variances": lambda parts: parts[:, 2].mean()},
+                ["what_averaging_leaves_out"],
+                {"unequal": True, "apart": 1.0},
+            ),
+            "a backward pass without its exchange": (
+                {"backward": lambda g, y, statistics, _: backward(g, y, statistics, demo.gradient_sums(g, y))},
+                ["passes_are_those_of_the_whole_batch"],
+                {"unequal": True, "apart": 1.0},
+            ),
+        }
+    )

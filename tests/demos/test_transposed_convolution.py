@@ -4,8 +4,7 @@ from torch.nn import functional as F
 
 from demos import transposed_convolution as demo
 
-ORIGINAL, SIZE, RESIZED = demo.transposed_convolution, demo.output_size, demo.resize_then_convolve
-PARAMS = demo.Params()
+ORIGINAL, SIZE = demo.transposed_convolution, demo.output_size
 
 
 def _random(*shape, seed=0):
@@ -54,34 +53,33 @@ def test_enlarging_repeats_each_pixel_before_it_convolves():
     torch.testing.assert_close(demo.resize_then_convolve(y, torch.ones(1, 1, 1, 1, dtype=y.dtype), 2), expected)
 
 
-def test_a_flipped_kernel_is_no_adjoint_and_is_not_the_transposed_matrix(monkeypatch):
-    monkeypatch.setattr(demo, "transposed_convolution", lambda y, w, *shape: ORIGINAL(y, w.flip(-1), *shape))
-    assert not demo.adjoint_of_the_convolution.run(PARAMS).holds
-    assert not demo.three_forms_agree.run(PARAMS).holds
-
-
-def test_a_kernel_left_unflipped_breaks_the_convolution_over_zeros(monkeypatch):
-    original = demo.convolution_over_zeros
-    monkeypatch.setattr(demo, "convolution_over_zeros", lambda y, w, *shape: original(y, w.flip(-2, -1), *shape))
-    assert not demo.three_forms_agree.run(PARAMS).holds
-
-
-def test_a_size_without_its_output_padding_is_noticed(monkeypatch):
-    monkeypatch.setattr(demo, "output_size", lambda n, k, s, p, a=0: SIZE(n, k, s, p))
-    assert not demo.size_formula.run(PARAMS).holds
-
-
-def test_stamps_that_overwrite_instead_of_adding_up_break_the_law_of_overlap(monkeypatch):
-    monkeypatch.setattr(demo, "transposed_convolution", lambda y, w, *shape: ORIGINAL(y, w, *shape).clamp(max=1))
-    assert not demo.overlap_is_uniform_if_the_stride_divides_the_kernel.run(PARAMS).holds
-
-
-def test_zeros_in_place_of_repeated_pixels_bring_the_checkerboard_back(monkeypatch):
-    monkeypatch.setattr(demo, "resize_then_convolve", lambda y, w, s: ORIGINAL(y, w, s, 1, 1)[..., 2:-2, 2:-2])
-    assert not demo.resized_is_flat.run(PARAMS).holds
-
-
-def test_another_way_back_has_another_rank(monkeypatch):
-    assert demo.not_an_inverse.run(None).holds
-    monkeypatch.setattr(demo, "transposed_convolution", lambda y, w, *shape: F.interpolate(y, 6) + _random(1, 1, 6, 6))
-    assert not demo.not_an_inverse.run(None).holds
+def test_a_law_notices_every_mistake(laws_notice):
+    convolution_over_zeros = demo.convolution_over_zeros
+    laws_notice(
+        {
+            "a flipped kernel": (
+                {"transposed_convolution": lambda y, w, *shape: ORIGINAL(y, w.flip(-1), *shape)},
+                ["adjoint_of_the_convolution", "three_forms_agree"],
+            ),
+            "a kernel left unflipped": (
+                {"convolution_over_zeros": lambda y, w, *shape: convolution_over_zeros(y, w.flip(-2, -1), *shape)},
+                ["three_forms_agree"],
+            ),
+            "a size without its output padding": (
+                {"output_size": lambda n, k, s, p, a=0: SIZE(n, k, s, p)},
+                ["size_formula"],
+            ),
+            "stamps that overwrite instead of adding up": (
+                {"transposed_convolution": lambda y, w, *shape: ORIGINAL(y, w, *shape).clamp(max=1)},
+                ["overlap_is_uniform_if_the_stride_divides_the_kernel"],
+            ),
+            "zeros in place of repeated pixels": (
+                {"resize_then_convolve": lambda y, w, s: ORIGINAL(y, w, s, 1, 1)[..., 2:-2, 2:-2]},
+                ["resized_is_flat"],
+            ),
+            "another way back": (
+                {"transposed_convolution": lambda y, w, *shape: F.interpolate(y, 6) + _random(1, 1, 6, 6)},
+                ["not_an_inverse"],
+            ),
+        }
+    )

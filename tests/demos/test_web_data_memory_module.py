@@ -4,8 +4,6 @@ from torch.nn import functional as F
 
 from demos import web_data_memory_module as demo
 
-PARAMS = demo.Params()
-
 
 def _random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
@@ -66,33 +64,23 @@ def test_the_ends_of_the_ranges_train_and_draw(params):
     assert demo.figure(params, view) and "there is none" in demo.readings(params, view).values()
 
 
-@pytest.mark.parametrize(
-    "name", ["right_regions_weigh_more", "the_majority_wins", "discriminative_score_fades_backgrounds"]
-)
-def test_a_finding_holds(name):
-    assert getattr(demo, name).run(None).holds
-
-
-@pytest.mark.parametrize(
-    ("law", "function", "broken"),
-    [
-        ("equal_weights_give_the_mean", "bag_features", lambda f, w: (w[..., None] * f).sum(-2)),
-        ("lookup_ignores_length", "lookup", lambda f, k: (f @ k.T).argmax(1)),
-        (
-            "neighbors_move_less",
-            "organize",
-            lambda keys, f, near, step: keys + step * (1 - near[demo.lookup(f, keys)].T) * (F.normalize(f) - keys),
-        ),
-    ],
-)
-def test_a_broken_method_breaks_its_law(monkeypatch, law, function, broken):
-    assert getattr(demo, law).run(PARAMS).holds
-    monkeypatch.setattr(demo, function, broken)
-    assert not getattr(demo, law).run(PARAMS).holds
-
-
-def test_scores_exchanged_break_the_law_of_shares(monkeypatch):
-    original = demo.count_scores
-    assert demo.scores_are_shares.run(PARAMS).holds
-    monkeypatch.setattr(demo, "count_scores", lambda *given: original(*given).flip(0))
-    assert not demo.scores_are_shares.run(PARAMS).holds
+def test_a_law_notices_every_mistake(laws_notice):
+    count_scores = demo.count_scores
+    laws_notice(
+        {
+            "scores exchanged": ({"count_scores": lambda *given: count_scores(*given).flip(0)}, ["scores_are_shares"]),
+            "a sum for the mean": (
+                {"bag_features": lambda f, w: (w[..., None] * f).sum(-2)},
+                ["equal_weights_give_the_mean"],
+            ),
+            "dot products for cosines": ({"lookup": lambda f, k: (f @ k.T).argmax(1)}, ["lookup_ignores_length"]),
+            "neighbors that move the more the farther they are": (
+                {
+                    "organize": lambda keys, f, near, step: (
+                        keys + step * (1 - near[demo.lookup(f, keys)].T) * (F.normalize(f) - keys)
+                    )
+                },
+                ["neighbors_move_less"],
+            ),
+        }
+    )

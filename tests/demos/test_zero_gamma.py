@@ -7,12 +7,6 @@ from torch import nn
 from demos import zero_gamma as demo
 
 
-def _holds(name):
-    outcome = getattr(demo, name).run(demo.Params(gamma=0.5))
-    assert not outcome.error
-    return outcome.holds
-
-
 def _start(blocks=2, gamma=0.7, seed=0):
     generator = torch.Generator().manual_seed(seed)
     x = demo.stem(torch.rand(3, 1, 8, 8, dtype=torch.float64, generator=generator), generator)
@@ -74,52 +68,41 @@ def test_the_digit_leaves_as_it_came_at_gamma_zero_and_not_at_one():
     assert not torch.equal(maps[demo.USUAL, 0], maps[demo.USUAL, 1])
 
 
-@pytest.mark.parametrize("name", ["usual_variance_grows", "gentle_start"])
-def test_the_findings_hold(name):
-    assert _holds(name)
-
-
-@pytest.mark.parametrize("name", ["zero_is_the_identity", "variance_stays"])
-def test_a_scale_inside_the_branch_instead_of_at_its_end_is_no_identity(monkeypatch, name):
+def test_a_law_notices_every_mistake(laws_notice):
     def misplaced(x, first, last, gamma, beta):
         hidden = torch.relu(gamma[:, None, None] * demo.normalize(nn.functional.conv2d(x, first, padding=1)))
         return torch.relu(x + demo.normalize(nn.functional.conv2d(hidden + 0.1 * x, last, padding=1)))
 
-    assert _holds(name)
-    monkeypatch.setattr(demo, "block", misplaced)
-    assert not _holds(name)
-
-
-def test_a_branch_without_its_last_normalization_breaks_the_law_of_its_variance(monkeypatch):
     def bare(x, first, last):
         hidden = torch.relu(demo.normalize(nn.functional.conv2d(x, first, padding=1)))
         return nn.functional.conv2d(hidden, last, padding=1)
 
-    assert _holds("a_branch_adds_gamma_squared")
-    monkeypatch.setattr(demo, "branch", bare)
-    assert not _holds("a_branch_adds_gamma_squared")
-
-
-def test_a_scale_of_the_whole_sum_breaks_the_gradient_of_gamma(monkeypatch):
     def scaled(x, first, last, gamma, beta):
         return torch.relu(gamma[:, None, None] * (x + demo.branch(x, first, last)) + beta[:, None, None])
 
-    assert _holds("gradient_of_gamma")
-    monkeypatch.setattr(demo, "block", scaled)
-    assert not _holds("gradient_of_gamma")
+    block = demo.block
 
-
-def test_blocks_that_ignore_gamma_would_train_their_convolutions_at_once(monkeypatch):
-    right = demo.block
-    assert _holds("only_gamma_and_beta_move")
-    monkeypatch.setattr(demo, "block", lambda x, first, last, gamma, beta: right(x, first, last, gamma + 1, beta))
-    assert not _holds("only_gamma_and_beta_move")
-
-
-def test_a_network_without_skips_stays_stuck_at_zero(monkeypatch):
     def plain(x, first, last, gamma, beta):
         return torch.relu(gamma[:, None, None] * demo.branch(x, first, last) + beta[:, None, None])
 
-    assert _holds("nothing_stays_stuck")
-    monkeypatch.setattr(demo, "block", plain)
-    assert not _holds("nothing_stays_stuck")
+    laws_notice(
+        {
+            "a scale inside the branch instead of at its end": (
+                {"block": misplaced},
+                ["zero_is_the_identity", "variance_stays"],
+                {"gamma": 0.5},
+            ),
+            "a branch without its last normalization": (
+                {"branch": bare},
+                ["a_branch_adds_gamma_squared"],
+                {"gamma": 0.5},
+            ),
+            "a scale of the whole sum": ({"block": scaled}, ["gradient_of_gamma"], {"gamma": 0.5}),
+            "blocks that ignore gamma": (
+                {"block": lambda x, first, last, gamma, beta: block(x, first, last, gamma + 1, beta)},
+                ["only_gamma_and_beta_move"],
+                {"gamma": 0.5},
+            ),
+            "a network without skips": ({"block": plain}, ["nothing_stays_stuck"], {"gamma": 0.5}),
+        }
+    )
