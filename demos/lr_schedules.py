@@ -11,18 +11,22 @@ Rates", WACV 2017, arXiv:1506.01186, Sec. 3.1; all but the triangle as in He et 
 Symbols: $b$ the batch size, $\eta_{256}$ the base rate, the one for a batch of 256; $\eta$ the peak rate; $m$ the
 warm-up updates, $i$ counts them from 1; $T$ the updates after the warm-up (with restarts: of the cycle), $t$ counts
 them from 0. The networks trained here classify 8 × 8 digits by gradient descent with momentum 0.9; they differ in
-nothing but the schedule.
+nothing but the schedule. The landscape is their loss on one plane of all weights: through the start, the end of the
+chosen run, and the point of any run that is farthest from the line between the two. Of the rest of the runs one sees
+the projection.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Annotated
 
 import plotly.graph_objects as go
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 from demos.kit import (
     Choice,
@@ -40,14 +44,17 @@ from demos.kit import (
     style,
 )
 from demos.kit.data import digits_split
-from demos.kit.training import Descent, accuracy, batches, mean_between, perceptron, train, twins
+from demos.kit.surface import plane
+from demos.kit.training import Descent, accuracy, batches, mean_between, one_thread, perceptron, train, twins
 
 TOPIC = "training"
 WIDTHS = (64, 64, 64, 10)
+FRAMES, IMAGES, POINTS = 40, 60, (21, 17)  # images that the landscape is of, and its points across and up
 CYCLIC = ("warm restarts", "triangle")
 CHOSEN, NO_WARMUP, NO_DECAY = 0, 1, 2
 NAMES = ("chosen", "without warm-up", "without decay")
 COLORS, DASHES, THICKNESS = (style.BLUE, style.RED, style.GRAY), ("solid", "dash", "dot"), (2.5, 1.5, 1.5)
+LEVELS = {False: (0.01, 0.1, 1, 10), True: (0.2, 0.5, 1, 2, 5)}  # nats, that name the landscape's colors
 
 
 @dataclass(frozen=True)
@@ -73,10 +80,26 @@ PRESETS = {
 }
 
 LOOK_FOR = (
-    "A large rate met at once throws the loss up, and much of the network never recovers; the ramp avoids that.",
-    "On noisy images a constant rate hovers at a higher loss: slowing down is what settles it.",
+    "A large rate met at once throws the weights out, many times as far as the whole way with a warm-up.",
+    "On noisy images a constant rate travels on at a higher loss: slowing down is what settles it.",
     "Four times the batch has four times the rate; on clean images with a small batch no schedule matters much.",
 )
+
+
+@dataclass(frozen=True)
+class Trained:
+    seen: Tensor  # (F,) updates made at each frame so far
+    losses: Tensor  # (S, F - 1) mean training loss of each network from one frame to the next, nats
+    accuracy: Tensor  # (S, F) share of the 500 test digits put into the right class
+    weights: Tensor  # (S, F, D) all weights of each network
+
+
+@dataclass(frozen=True)
+class Landscape:
+    across: Tensor  # (A,) distance from the start towards the end of the chosen run
+    up: Tensor  # (U,) distance at a right angle to it
+    loss: Tensor  # (U, A) there, nats
+    paths: Tensor  # (3, F, 2) the runs, projected; nan where weights overflow
 
 
 @dataclass(frozen=True)
@@ -85,6 +108,7 @@ class Result:
     seen: Tensor  # (F,) updates made at each frame so far
     losses: Tensor  # (3, F - 1) mean training loss from one frame to the next, nats
     accuracy: Tensor  # (3, F) share of the 500 test digits put into the right class
+    landscape: Landscape
 
 
 def scaled_rate(base: float, batch: int) -> float:
@@ -137,7 +161,7 @@ def schedule(p: Params) -> Tensor:
     return torch.tensor((ramp + after)[: p.updates], dtype=torch.float64)
 
 
-def trainings(schedules: Tensor, batch: int, seed: int, *, noise: float, frames: int) -> Iterator[Result]:
+def trainings(schedules: Tensor, batch: int, seed: int, *, noise: float, frames: int) -> Iterator[Trained]:
     """Trains one network on digits for each of the schedules (S, T): same initial weights, same noisy batches."""
     generator = torch.Generator().manual_seed(seed)
     images, labels, test_images, test_labels = digits_split()
@@ -145,7 +169,7 @@ def trainings(schedules: Tensor, batch: int, seed: int, *, noise: float, frames:
     descents = [Descent(network.parameters()) for network in networks]
     updates = schedules.shape[1]
     order = batches(len(images), batch, updates, generator)
-    losses, seen, right = torch.empty(updates, len(networks)), [], []
+    losses, seen, right, weights = torch.empty(updates, len(networks)), [], [], []
 
     def step(update: int) -> None:
         chosen = next(order)
@@ -158,18 +182,68 @@ def trainings(schedules: Tensor, batch: int, seed: int, *, noise: float, frames:
             losses[update, which] = loss.detach()
 
     @torch.no_grad()
-    def look(update: int) -> Result:
+    def look(update: int) -> Trained:
         seen.append(update)
         right.append(torch.stack([accuracy(network(test_images.flatten(1)), test_labels) for network in networks]))
-        return Result(schedules, torch.tensor(seen), mean_between(losses, seen), torch.stack(right, -1))
+        weights.append(torch.stack([parameters_to_vector(network.parameters()) for network in networks]))
+        return Trained(torch.tensor(seen), mean_between(losses, seen), torch.stack(right, -1), torch.stack(weights, 1))
 
     yield from train(updates, frames, step, look)
+
+
+def losses_at(weights: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Loss (P,), nats, of each of P networks with the given weights (P, D) on images x (N, 64) of classes y (N,)."""
+    parts = weights.split([size for before, after in pairwise(WIDTHS) for size in (before * after, after)], 1)
+    h = x.expand(len(weights), -1, -1)
+    for layer, (matrix, bias) in enumerate(zip(parts[::2], parts[1::2], strict=True)):
+        # (P, N, before) times (P, before, after)
+        h = torch.baddbmm(bias[:, None], h.relu() if layer else h, matrix.unflatten(1, (-1, WIDTHS[layer])).mT)
+    return nn.functional.cross_entropy(h.transpose(1, 2), y.expand(len(weights), -1), reduction="none").mean(1)
+
+
+def plane_of(moves: Tensor) -> Tensor:
+    """Two orthonormal directions (2, D): to where the first of the runs (S, F, D) ends, and from there to the farthest.
+
+    Moves are weights less those at the start. The second is towards the move farthest from the line along the first.
+    """
+    first, second = torch.eye(2, moves.shape[-1])  # while nothing has moved
+    end = moves[0][moves[0].isfinite().all(-1)][-1]
+    if end.norm() > 0:
+        first = end / end.norm()
+    finite = moves[moves.isfinite().all(-1)]
+    aside = finite - (finite @ first)[:, None] * first
+    farthest = aside[aside.norm(dim=-1).argmax()]
+    if farthest.norm() > 0:
+        second = farthest / farthest.norm()
+    return torch.stack([first, second])
+
+
+def survey(weights: Tensor, x: Tensor, y: Tensor) -> Landscape:
+    """The loss on images x (N, 64) of classes y (N,) around runs of weights (S, F, D), on the plane of the runs."""
+    start = weights[0, 0]
+    axes = plane_of(weights - start)
+    paths = (weights - start) @ axes.T
+    paths = paths.where(weights.isfinite().all(-1, keepdim=True), torch.nan)
+    reached = paths.flatten(0, 1)
+    reached = reached[reached.isfinite().all(-1)]
+    low, high = reached.amin(0), reached.amax(0)
+    margin = 0.12 * (high - low) + 0.01
+    ends = zip((low - margin).tolist(), (high + margin).tolist(), POINTS, strict=True)
+    across, up = (torch.linspace(first, last, count) for first, last, count in ends)
+    at = plane(across, up)
+    return Landscape(across, up, losses_at(start + at.flatten(0, 1) @ axes, x, y).view(at.shape[:2]), paths)
 
 
 def run(p: Params) -> Iterator[Result]:
     variants = (p, p.but(warmup=0), p.but(decay="none"))
     schedules = torch.stack([schedule(variant) for variant in variants])
-    yield from trainings(schedules, p.batch, p.seed, noise=p.noise, frames=60)
+    images, labels, *_ = digits_split()
+    x, y = images[:IMAGES].flatten(1), labels[:IMAGES]
+    x = x + p.noise * torch.randn(x.shape, generator=torch.Generator().manual_seed(p.seed))
+    for trained in trainings(schedules, p.batch, p.seed, noise=p.noise, frames=FRAMES):
+        with one_thread():
+            landscape = survey(trained.weights, x, y)
+        yield Result(schedules, trained.seen, trained.losses, trained.accuracy, landscape)
 
 
 def readings(p: Params, r: Result) -> dict[str, str | float]:
@@ -179,13 +253,10 @@ def readings(p: Params, r: Result) -> dict[str, str | float]:
 
 
 def figure(p: Params, r: Result) -> dict[str, go.Figure]:
-    rate = style.figure(x="update", y="learning rate", height=300)
+    rate = style.figure(x="update", y="learning rate")
     loss = style.figure(x="update", y="training loss, nats (log)", log_y=True)
-    accuracy = style.figure(x="update", y="test accuracy", height=300)
     every = max(1, p.updates // 300)
-    for which in (NO_DECAY, NO_WARMUP, CHOSEN):
-        if which != CHOSEN and torch.equal(r.rates[which], r.rates[CHOSEN]):
-            continue
+    for which in _distinct(r):
         look = {
             "name": NAMES[which],
             "mode": "lines",
@@ -195,7 +266,6 @@ def figure(p: Params, r: Result) -> dict[str, go.Figure]:
         rate.add_scatter(x=at, y=r.rates[which, ::every].numpy(), **look)
         losses = r.losses[which].nan_to_num(math.inf).clamp(max=1e4)
         loss.add_scatter(x=r.seen[1:].numpy(), y=losses.numpy(), **look)
-        accuracy.add_scatter(x=r.seen.numpy(), y=r.accuracy[which].numpy(), **look)
     made = int(r.seen[-1])
     if made < p.updates:
         style.here(rate, made, "now")
@@ -208,15 +278,67 @@ def figure(p: Params, r: Result) -> dict[str, go.Figure]:
         showlegend=False,
     )
     loss.update_yaxes(range=[-1, 1] if p.noise else [-4, 2], exponentformat="power")
-    accuracy.update_yaxes(range=[0, 1.02])
-    for fig in (rate, loss, accuracy):
+    for fig in (rate, loss):
         fig.update_xaxes(range=[0, p.updates])
         fig.update_layout(legend={"traceorder": "reversed"})
     return {
+        "How the weights travel over the loss, from one start. The larger a dot, the larger the rate.": (
+            _landscape(p, r)
+        ),
         f"The learning rate of every update; its peak is {p.base:g} · {p.batch} / 256.": rate,
         "The loss under each: a leap at the start is a rate too large for a new network.": loss,
-        "The share of test digits each gets right.": accuracy,
     }
+
+
+def _distinct(r: Result) -> list[int]:
+    """The runs to draw, the chosen last and on top; those with the same schedule as it are left out."""
+    return [which for which in (NO_DECAY, NO_WARMUP) if not torch.equal(r.rates[which], r.rates[CHOSEN])] + [CHOSEN]
+
+
+def _landscape(p: Params, r: Result) -> go.Figure:
+    fig = style.figure(x="distance towards the end of the chosen run", y="distance across", height=460)
+    levels = LEVELS[p.noise > 0]
+    powers = [math.log10(level) for level in levels]
+    fig.add_contour(
+        x=r.landscape.across.numpy(),
+        y=r.landscape.up.numpy(),
+        z=r.landscape.loss.nan_to_num(math.inf).clamp(1e-4, 1e4).log10().numpy(),
+        zmin=powers[0],
+        zmax=powers[-1],
+        contours={"start": -4, "end": 4, "size": 0.1 if p.noise else 0.25, "coloring": "heatmap"},
+        line={"color": style.PAPER, "width": 0.6},
+        colorscale=style.SEQUENTIAL,
+        colorbar={
+            "title": {"text": "loss,<br>nats"},
+            "tickvals": powers,
+            "ticktext": levels,
+            "thickness": 10,
+        },
+        hovertemplate="10^%{z:.1f} nats<extra></extra>",
+    )
+    peak = scaled_rate(p.base, p.batch)
+    for which in _distinct(r):
+        path = {"x": r.landscape.paths[which, :, 0].numpy(), "y": r.landscape.paths[which, :, 1].numpy()}
+        fig.add_scatter(
+            **path, mode="lines", line={"color": style.PAPER, "width": 4}, hoverinfo="skip", showlegend=False
+        )
+        rates = r.rates[which][(r.seen - 1).clamp(min=0)]
+        fig.add_scatter(
+            **path,
+            mode="lines+markers",
+            name=NAMES[which],
+            line={"color": COLORS[which], "dash": DASHES[which], "width": 2.5},
+            marker={
+                "size": (4 + 8 * rates / peak).numpy(),
+                "symbol": style.SYMBOLS[which],
+                "line": {"color": style.PAPER, "width": 1},
+            },
+            text=[f"update {update}" for update in r.seen.tolist()],
+            hovertemplate="%{text}<extra>%{fullData.name}</extra>",
+        )
+    here = {"bgcolor": style.PAPER, "font": {"color": style.INK}, "arrowcolor": style.PAPER, "ax": -8, "ay": 28}
+    fig.add_annotation(x=0, y=0, text="start", **here)
+    return fig.update_layout(legend={"traceorder": "reversed"})
 
 
 def _relative(measured: Tensor, expected: Tensor, p: Params) -> float:

@@ -42,6 +42,49 @@ def test_all_three_networks_start_alike_and_see_the_same_batches():
     assert torch.equal(frames[0].accuracy[0], frames[0].accuracy[2])
 
 
+def test_losses_at_given_weights_are_those_of_networks_that_have_them():
+    generator = torch.Generator().manual_seed(0)
+    networks = [demo.perceptron(demo.WIDTHS, generator) for _ in range(3)]
+    # Negative pixels on purpose: noise makes some.
+    x, y = torch.randn(7, 64, generator=generator), torch.arange(7)
+    weights = torch.stack([demo.parameters_to_vector(network.parameters()) for network in networks])
+    expected = torch.stack([torch.nn.functional.cross_entropy(network(x), y) for network in networks])
+    torch.testing.assert_close(demo.losses_at(weights, x, y), expected)
+
+
+def test_the_plane_holds_the_end_of_the_chosen_run_and_the_farthest_point_of_any():
+    moves = torch.randn(3, 5, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    moves[:, 0] = 0
+    moves[1, 3] *= 10
+    axes = demo.plane_of(moves.float()).double()
+    torch.testing.assert_close(axes @ axes.T, torch.eye(2, dtype=torch.float64), atol=1e-6, rtol=0)
+    seen, real = (moves @ axes.T).norm(dim=-1), moves.norm(dim=-1)
+    torch.testing.assert_close(seen[0, -1], real[0, -1])
+    torch.testing.assert_close(seen[1, 3], real[1, 3])
+    assert (seen <= real + 1e-6).all() and seen[2, 2] < 0.9 * real[2, 2]
+
+
+def test_a_point_of_the_landscape_has_the_loss_of_the_weights_that_it_stands_for():
+    generator = torch.Generator().manual_seed(0)
+    runs = 0.3 * torch.randn(3, 4, 65 * 64 + 65 * 64 + 65 * 10, generator=generator)
+    runs[:, 0] = runs[0, 0]
+    x, y = torch.rand(7, 64, generator=generator), torch.arange(7)
+    land = demo.survey(runs, x, y)
+    axes = demo.plane_of(runs - runs[0, 0])
+    weights = runs[0, 0] + land.across[11] * axes[0] + land.up[3] * axes[1]
+    torch.testing.assert_close(land.loss[3, 11], demo.losses_at(weights[None], x, y)[0])
+    for edge, reached in zip((land.across, land.up), land.paths.flatten(0, 1).T, strict=True):
+        assert edge[0] < reached.min() and reached.max() < edge[-1]
+
+
+def test_weights_that_overflow_end_their_path_and_leave_the_plane_finite():
+    moves = torch.zeros(3, 4, 65 * 64 + 65 * 64 + 65 * 10)
+    moves[0, 1:, 0], moves[1, 1, 1], moves[1, 2:] = 1.0, 5.0, torch.inf
+    land = demo.survey(moves, torch.rand(2, 64), torch.arange(2))
+    assert land.paths[1, 2:].isnan().all() and land.paths[[0, 2]].isfinite().all()
+    assert land.across.isfinite().all() and land.up[-1] > 5
+
+
 def test_a_training_that_overflows_is_still_drawn():
     p = P(base=2.0, batch=1024, updates=50, warmup=0, decay="none")
     result = kit.load("lr_schedules").result(p)
