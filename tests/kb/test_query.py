@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kb.query import And, Not, Or, Phrase, Query, Range, Word, leaves, parse
+from kb.query import CHOICES, TEXT_FIELDS, And, Not, Or, Phrase, Query, Range, Word, leaves, parse
 
 # Words and signs that mean something to the language, so that random texts reach its corners.
 # fmt: off
@@ -17,19 +17,27 @@ PIECES = st.sampled_from((
 # fmt: on
 TEXTS = st.one_of(st.text(max_size=40), st.lists(PIECES, max_size=12).map(" ".join), st.lists(PIECES).map("".join))
 
+
+def ranges(field, ends):
+    between = st.tuples(ends, ends).map(sorted)
+    one_end = ends.flatmap(lambda end: st.sampled_from([(end, end), (end, None), (None, end)]))
+    return st.one_of(between, one_end).map(lambda found: Range(field, *found))
+
+
 WORDS = st.builds(
     Word,
     st.from_regex(r"[a-z]{2,8}(-[a-z]{2,5})?|[知识蒸馏对比学习]{1,5}", fullmatch=True),
-    st.sampled_from(["", "title", "method"]),
+    st.sampled_from(["", "topic", "demo", "links-to", *TEXT_FIELDS]),
     prefix=st.booleans(),
 )
 LEAVES = st.one_of(
     WORDS,
+    st.sampled_from([Word(value, field) for field, values in CHOICES.items() for value in values]),
     st.builds(
         Phrase, st.from_regex(r"[a-z]{1,5}( [a-z]{1,5}){0,2}", fullmatch=True), st.sampled_from(["", "tag", "key"])
     ),
-    st.tuples(st.integers(1900, 2000), st.integers(2001, 2100)).map(lambda ends: Range("year", *ends)),
-    st.dates().map(lambda day: Range("added", day, None)),
+    ranges("year", st.integers(0, 9999)),
+    ranges("added", st.dates()),
 )
 
 
