@@ -88,14 +88,15 @@ def search(query: tuple[str, ...], limit: int, as_json: bool) -> None:
         return
     for notice in results.notices:
         click.echo(notice, err=True)
+    if results.suggestion:
+        click.echo(f"No card has that as typed; these answer {results.suggestion!r}.", err=True)
     for hit in results.hits:
         click.echo(f"{click.style(hit.title, bold=True)}  {hit.slug}")
         for why in hit.why[:2]:
             snippet = "".join(click.style(text, underline=True) if marked else text for text, marked in why.snippet)
             click.echo(f"    {why.field}: {' '.join(snippet.split())}" + (f" ({why.via})" if why.via else ""))
     if not results.hits:
-        hint = f" Did you mean {results.suggestion!r}?" if results.suggestion else ""
-        click.echo(f"Nothing answers that.{hint}", err=True)
+        click.echo("Nothing answers that.", err=True)
 
 
 def _hit(hit: Hit) -> dict[str, Any]:

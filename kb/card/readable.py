@@ -151,7 +151,7 @@ def _shifted(text: str, signs: dict[int, int], mark: str) -> str:
 def _grouped(text: str) -> str:
     """`text` in parentheses, unless it is a product or less."""
     text = text.strip()
-    return text if re.fullmatch(r"[^\s+−=·×,/()]*", text) else f"({text})"
+    return text if re.fullmatch(r"([^\s+−=·×,/()]|\^\([^()]*\))*", text) else f"({text})"
 
 
 def _one_thing(text: str) -> str:

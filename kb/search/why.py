@@ -63,7 +63,7 @@ def _marked(place: str, values: Iterable[str], wanted: _Wanted) -> Iterator[tupl
     """The `values` of a place, as one reads them, in which something wanted stands, and where."""
     for value in values:
         if spans := list(_spans(value, wanted)):
-            if place in MARKDOWN and (shown := readable(value)) != value:
+            if place in MARKDOWN and (shown := readable(value).removeprefix("• ")) != value:
                 value, spans = shown, list(_spans(shown, wanted))
             if spans:
                 yield value, spans
@@ -124,28 +124,45 @@ def _begins(step: Step, word: str) -> bool:
 def _snippet(value: str, spans: list[_Span]) -> tuple[tuple[str, bool], ...]:
     """The part of `value` that has most of the marks, cut between words."""
     spans = sorted(spans, key=lambda span: (span.start, -span.end))
-    start, end = _window(value, spans) if len(value) > WINDOW else (0, len(value))
-    pieces = [("… ", False)] if start else []
+    room = _room(value)
+    start, end = _window(value, spans, room) if len(value) > room else (0, len(value))
+    pieces = [("… ", False)] if start and not _SENTENCE_END.match(value, start - 2) else []
     at = start
     for span in spans:
         if span.start >= at and span.end <= end:
             pieces += [(value[at : span.start], False), (value[span.start : span.end], True)]
             at = span.end
-    pieces.append((value[at:end], False))
-    if end < len(value):
-        pieces.append((" …", False))
+    pieces.append((f"{value[at:end].rstrip()} …" if end < len(value) else value[at:], False))
     return tuple((re.sub(r"\s+", " ", piece), marked) for piece, marked in pieces if piece)
 
 
-def _window(value: str, spans: list[_Span]) -> tuple[int, int]:
-    """Start and end of the stretch of about `WINDOW` characters with most of the marks, the first one of equals."""
-    first = max(
-        spans, key=lambda one: _different([span for span in spans if 0 <= span.start - one.start < WINDOW // 2])
-    )
-    start = max(0, min(first.start - WINDOW // 3, len(value) - WINDOW))
-    end = max(start + WINDOW, first.end)
-    if start and (space := value.find(" ", start, first.start)) >= 0:
-        start = space + 1
-    if end < len(value) and (space := value.rfind(" ", first.end, end)) >= 0:
-        end = space
-    return start, end
+_SENTENCE_END: Final = re.compile("[.?!] (?:• )?|.[。？！；，]|• ")
+
+
+def _room(value: str) -> int:
+    """How many characters of `value` a snippet shows; Chinese ones are twice as wide."""
+    return WINDOW if 4 * sum(map(len, text.CHINESE.findall(value))) < len(value) else WINDOW // 2
+
+
+def _window(value: str, spans: list[_Span], room: int) -> tuple[int, int]:
+    """Start and end of the stretch of about `room` characters with most of the marks, the first one of equals.
+
+    It begins with a sentence, if one begins close before the marks.
+    """
+    first = max(spans, key=lambda one: _different([span for span in spans if 0 <= span.start - one.start < room // 2]))
+    start = max(0, min(first.start - room // 3, len(value) - room))
+    end = max(start + room, first.end)
+    if start:
+        sentence = _SENTENCE_END.search(value, start, first.start)
+        start = sentence.end() if sentence else _between_words(value, start)
+    return start, max(first.end, _between_words(value, end, -1))
+
+
+def _between_words(value: str, at: int, step: int = 1) -> int:
+    """The nearest place from `at` on, or back with a `step` of -1, that is not inside a word; Chinese may be cut."""
+    while 0 < at < len(value) and _INSIDE.match(value, at - 1):
+        at += step
+    return at
+
+
+_INSIDE: Final = re.compile(r"[^\s\u3000-\u9fff\uff00-\uffef]{2}")

@@ -114,9 +114,9 @@ def titles(card: Card) -> tuple[str, str]:
     return both if both[0] else (both[1], "")
 
 
-def card_link(card: Card) -> None:
-    """A link to a card's page."""
-    st.page_link("views/card.py", label=plain(titles(card)[0]), query_params={"id": card.slug})
+def card_link(card: Card, label: str = "") -> None:
+    """A link to a card's page, by its title unless `label` (Markdown) says it otherwise."""
+    st.page_link("views/card.py", label=label or plain(titles(card)[0]), query_params={"id": card.slug})
 
 
 def demo_link(slug: str, label: str, *, icon: str | None = None) -> None:

@@ -70,6 +70,10 @@ def test_search_finds_in_both_languages_and_past_typos(notes, query):
     assert hits[0]["title"] and hits[0]["score"] > 0 and hits[0]["why"]
 
 
+def test_search_for_a_typo_says_what_is_printed(notes):
+    assert "No card has that as typed; these answer 'softmax'." in kb("--notes", notes, "search", "softmx").output
+
+
 def test_search_that_finds_nothing_says_so(notes):
     result = kb("--notes", notes, "search", "zebra")
     assert result.exit_code == 0 and "Nothing answers that." in result.output

@@ -487,10 +487,28 @@ def test_a_snippet_reads_as_the_page_does(tmp_path):
         return search(library, query).hits[0].why[0].snippet
 
     end = " targets at T > 1 shrink as (qᵢ−pᵢ)/T² • 知识蒸馏 with λₖ"
-    assert snippet("soft") == (("• ", False), ("Soft", True), (end, False))
+    assert snippet("soft") == (("Soft", True), (end, False))
     assert [piece for piece, hit in snippet("知识蒸馏 lambda") if hit] == ["知识蒸馏", "λ"]
     assert [piece for piece, hit in snippet("t shrinks") if hit] == ["T", "shrink", "T"]
     assert search(library, "example.org").hits[0].why == ()  # what one does not read cannot be marked
+
+
+def test_a_snippet_begins_with_a_sentence_and_ends_between_words(tmp_path):
+    chinese = "前面说的是别的事情。" * 12 + "温度越高，目标越软；" + "后面还有很多很多话。" * 12
+    english = "It is another sentence. " * 12 + "The temperature softens targets. " + "Nothing else follows here. " * 12
+    write(tmp_path, {"card": f"title: A card\nsummary_zh: {chinese}\nKey: {english}"})
+    library = Library.open(tmp_path)
+    for query, begins, words in (
+        ("温度", "前面说的是别的事情。", 80),
+        ("temperature", "It is another sentence. ", 160),
+    ):
+        (why,) = search(library, query).hits[0].why
+        shown = "".join(piece for piece, _ in why.snippet)
+        assert shown.startswith(begins)
+        assert len(shown) <= words + 5
+        cut = shown.removesuffix(" …")
+        assert cut != shown
+        assert re.search(rf"{re.escape(cut)}(?![a-z])", english + chinese)
 
 
 # What is asked of the shipped cards, and what may be marked in them.

@@ -66,6 +66,22 @@ def test_the_page_the_command_line_and_python_find_the_same_cards_in_the_same_or
     assert shown
 
 
+def test_what_was_searched_is_marked_in_titles_snippets_and_tags(open_page):
+    app = open_page(q="temperature gumbel")
+    titles = [link.proto.label for link in app.get("page_link")]
+    assert titles[0] == r"Categorical Reparameterization with :primary-background[Gumbel]-Softmax"
+    tile = next(str(html.proto.body) for html in app.get("html") if "ICLR 2017" in str(html.proto.body))
+    assert "<p class='kb-zh'>用 <mark>Gumbel</mark>-Softmax" in tile
+    assert "<span class='kb-tag'><mark>temperature</mark></span>" in tile
+    assert "<span class='kb-field'>Key</span>" in tile and "τ" in tile and "$" not in tile
+
+
+def test_a_query_that_nothing_answers_as_typed_says_what_is_shown(open_page):
+    app = open_page(q="gumble sofmax")
+    assert "No card has that as typed; these answer “gumbel softmax”." in _texts(app)
+    assert "gumble → gumbel" in _texts(app)
+
+
 def test_a_query_that_finds_nothing_says_what_to_do(open_page):
     assert "Nothing here answers that." in _texts(open_page(q="zebra xylophone"))
 

@@ -128,17 +128,20 @@ def _counted(counts: Mapping[str, int], names: Mapping[str, str], value: str) ->
 
 
 def _notices(library: Library, results: Results) -> None:
-    for notice in results.notices:
+    notices = list(results.notices)
+    if results.suggestion:
+        notices.append(f"No card has that as typed; these answer “{results.suggestion}”.")
+    for notice in notices:
         st.caption(f":material/info: {shell.plain(notice)}")
     if results.hits:
         noun = "card" if results.total == 1 else "cards"
         whole = results.total == len(library)
         st.caption(f"{results.total} {noun}" if whole else f"{results.total} of {len(library)} cards")
     else:
-        advice = "Try fewer words, or another spelling; switched-on facets narrow the search too."
-        if results.suggestion:
-            advice = f"Did you mean “{results.suggestion}”?"
-        shell.empty("Nothing here answers that.", advice)
+        shell.empty(
+            "Nothing here answers that.",
+            "Try fewer words, or another spelling; switched-on facets narrow the search too.",
+        )
 
 
 main()
