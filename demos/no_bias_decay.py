@@ -242,10 +242,11 @@ def _everything(p: Params, r: Result) -> go.Figure:
     rows, columns, apart = 3 * WIDTH, 161, 16
     cells = torch.full((2 * rows + apart, columns), torch.nan)
     frames: dict[bool, list[tuple[int, int, int, int]]] = {True: [], False: []}
+    words: list[dict[str, object]] = []  # set all at once: add_annotation would cost more than all the rest
     for which, rule in enumerate((p.rule, "everything")):
         left, top = 0, which * (rows + apart)
         title = f"Decay of <b>{rule}</b>: {float(r.accuracy[which, -1]):.1%} read right"
-        fig.add_annotation(x=0, y=top - 6, xanchor="left", yanchor="bottom", text=title, showarrow=False)
+        words.append({"x": 0, "y": top - 6, "xanchor": "left", "text": title})
         for name, weight, start in zip(r.names, r.weights[which], r.started, strict=True):
             tile = _tile(weight)
             bottom, right = top + tile.shape[0], left + tile.shape[1]
@@ -253,7 +254,7 @@ def _everything(p: Params, r: Result) -> go.Figure:
             cells[top:bottom, left:right] = tile / (float(start.abs().max()) or 1.0)
             frames[weight.ndim >= RULES[rule]].append((left, top, right, bottom))
             short = name if right - left > 3 else name[0]
-            fig.add_annotation(x=(left + right) / 2, y=top - 1, yanchor="bottom", text=short, showarrow=False)
+            words.append({"x": (left + right) / 2, "y": top - 1, "text": short})
             left = right + (5 if name.startswith("β") else 2)
     fig.add_heatmap(
         x0=0.5,
@@ -278,7 +279,8 @@ def _everything(p: Params, r: Result) -> go.Figure:
         )
     fig.update_xaxes(visible=False, range=[-1, columns + 1])
     fig.update_yaxes(visible=False, range=[2 * rows + apart + 1, -13])
-    return fig.update_layout(margin={"l": 8, "r": 8, "b": 8})
+    placed = [{**word, "yanchor": "bottom", "showarrow": False} for word in words]
+    return fig.update_layout(annotations=placed, margin={"l": 8, "r": 8, "b": 8})
 
 
 def _tile(weight: Tensor) -> Tensor:
