@@ -38,6 +38,7 @@ from demos.kit import (
     rejected,
     style,
 )
+from demos.kit.statistics import chi_square_p, kolmogorov_smirnov
 
 TOPIC = "sampling"
 COLDEST, HOTTEST = 0.1, 10.0
@@ -302,8 +303,7 @@ def _chi_square_p(winners: Tensor, probabilities: Tensor) -> Tensor:
     """p-value of Pearson's test that classes (N,) were drawn with the given probabilities (K,)."""
     expected = len(winners) * probabilities
     counts = torch.bincount(winners, minlength=len(expected))
-    statistic = ((counts - expected).square() / expected).sum()
-    return torch.special.gammaincc(torch.tensor((len(expected) - 1) / 2, dtype=torch.float64), statistic / 2)
+    return chi_square_p(((counts - expected).square() / expected).sum(), len(expected) - 1)
 
 
 @law("The Gumbel noise has Euler's constant 0.5772 as its mean.", source="Gumbel distribution")
@@ -403,21 +403,14 @@ def agrees_with_torch(p: Params) -> Evidence:
         torch.default_generator.manual_seed(p.seed + 1)
         theirs = torch.nn.functional.gumbel_softmax(logits.expand(count, -1), p.temperature, hard=p.hard)
     # torch's hard samples are one-hot up to the last digit only, which would tell them from exact ones
-    gaps = [_largest_gap(a, b) for a, b in zip(ours.round(decimals=12).T, theirs.round(decimals=12).T, strict=True)]
+    entries = zip(ours.round(decimals=12).T, theirs.round(decimals=12).T, strict=True)
     return at_most(
-        max(gaps),
+        max(kolmogorov_smirnov(a, b) for a, b in entries),
         math.sqrt(math.log(2 * len(logits) / 1e-3) / count),
         why="two-sample Kolmogorov-Smirnov test of each of the K entries at 0.001 / K: right code fails at 1 seed in "
         "a thousand at most",
         quantity="largest gap between the distribution functions of an entry",
     )
-
-
-def _largest_gap(a: Tensor, b: Tensor) -> float:
-    """Largest difference of the empirical distribution functions of samples (N,) and (M,)."""
-    at = torch.cat([a, b])
-    below = [torch.searchsorted(x.sort().values, at, right=True).double() / len(x) for x in (a, b)]
-    return float((below[0] - below[1]).abs().max())
 
 
 @law(

@@ -43,6 +43,7 @@ from demos.kit import (
     style,
 )
 from demos.kit.inequality import LONGEST, parse
+from demos.kit.statistics import kolmogorov_smirnov
 
 TOPIC = "sampling"
 SAMPLERS = ("uniform", "stratified", "Sobol", "Metropolis")
@@ -713,13 +714,8 @@ def _after_steps(shape: Shape, start: Tensor, steps: int, step: float, generator
 
 
 def _largest_gap(a: Tensor, b: Tensor) -> float:
-    """Largest distance between the distribution functions of two samples of points, in x or in y."""
-    gaps = []
-    for one, other in zip(a, b, strict=True):
-        at = torch.cat([one, other])
-        below = [torch.searchsorted(sample.sort().values, at, right=True) / len(sample) for sample in (one, other)]
-        gaps.append(float((below[0] - below[1]).abs().max()))
-    return max(gaps)
+    """Largest distance between the distribution functions of two samples of points (2, N), in x or in y."""
+    return max(kolmogorov_smirnov(one, other) for one, other in zip(a, b, strict=True))
 
 
 MARGINAL_WHY = "two-sample Kolmogorov-Smirnov tests of x and of y, each at a level of 0.0005"

@@ -1,6 +1,7 @@
 """What every demo shares: the contract (knobs, checks, catalog), data, trainings and the figures' look.
 
-`data` and `training` import torch and are imported by name; all else here does not, so that listing demos is quick.
+What is exported here imports no torch, so that listing demos is quick. Imported by name, from modules that do: `data`,
+`training`, `pictures`, `surface` and `statistics`.
 """
 
 from demos.kit import style

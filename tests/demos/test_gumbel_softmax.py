@@ -119,11 +119,6 @@ def test_the_chi_square_test_agrees_with_scipy():
         assert float(demo._chi_square_p(winners, probabilities)) == pytest.approx(expected, rel=1e-9, abs=1e-15)
 
 
-def test_the_gap_of_distribution_functions_agrees_with_scipy():
-    a, b = _noise(300, 1).flatten().round(decimals=1), _noise(200, 1, seed=1).flatten().round(decimals=1)
-    assert demo._largest_gap(a, b) == pytest.approx(stats.ks_2samp(a.numpy(), b.numpy()).statistic)
-
-
 def test_the_triangle_has_sides_of_length_one_and_its_center_for_the_uniform_point():
     corners = demo.on_triangle(torch.eye(3, dtype=torch.float64))
     torch.testing.assert_close(torch.pdist(corners), torch.ones(3, dtype=torch.float64))
