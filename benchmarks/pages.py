@@ -1,9 +1,9 @@
 """How long from a key press to the painted answer, beside a bare Streamlit page in the same run.
 
-`python -m benchmarks.pages [--presses N] [--soak N]` starts the app and a bare page, presses the arrow key on a slider
-of each in headless Chromium, and prints the median and the 95th percentile in milliseconds, and the ratio to the bare
-page. With --soak it then moves the slider N times and prints the server's memory, which must stay flat: Streamlit's
-collection after every run is off.
+`python -m benchmarks.pages [DEMO ...] [--presses N] [--soak N]` starts the app and a bare page, presses the arrow key
+on the first slider of each in headless Chromium, and prints the median and the 95th percentile in milliseconds, and the
+ratio to the bare page. With --soak it then moves the last slider N times and prints the server's memory, which must
+stay flat: Streamlit's collection after every run is off.
 Absolute times are noise on a shared machine; the ratio is what counts.
 """
 
@@ -31,19 +31,21 @@ def part():
 
 part()
 """
-# Resolves at the first animation frame after the watched text or drawing has changed.
+# Resolves at the first animation frame after one of the watched texts or drawings has changed.
 CHANGE = """
 ([selector, attribute]) => {
-    const read = () => {
-        const element = document.querySelector(selector);
-        return element && (attribute ? element.getAttribute(attribute) : element.textContent);
-    };
+    const text = element => attribute ? element.getAttribute(attribute) : element.textContent;
+    const read = () => Array.from(document.querySelectorAll(selector), text).join();
     const before = read();
-    window.changed = new Promise(resolve => {
-        const look = () => read() !== before ? resolve(performance.now()) : requestAnimationFrame(look);
+    window.pressed = performance.now();
+    window.changed = new Promise((resolve, reject) => {
+        const look = () => {
+            if (read() !== before) resolve(performance.now());
+            else if (performance.now() - window.pressed > 20_000) reject(new Error("the page does not answer"));
+            else requestAnimationFrame(look);
+        };
         requestAnimationFrame(look);
     });
-    window.pressed = performance.now();
 }
 """
 
@@ -117,6 +119,7 @@ def row(name: str, times: list[float], bare: float | None = None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("demos", nargs="*", default=["softmax_temperature"], metavar="DEMO")
     parser.add_argument("--presses", type=int, default=30)
     parser.add_argument("--soak", type=int, default=0)
     arguments = parser.parse_args()
@@ -138,11 +141,12 @@ def main() -> None:
             bare = statistics.median(times)
             print(row("a bare page: slider to text", times))
         with serving("kb.cli", "serve", "--no-measure", "--port") as (url, pid):
-            page.goto(f"{url}/demo?id=softmax_temperature")
-            page.wait_for_selector(".kb-plot[data-drawn]", timeout=60_000)
-            page.wait_for_timeout(3000)
-            times = presses(page, count, ".kb-plot", "data-drawn")
-            print(row("softmax_temperature: slider to first figure", times, bare))
+            for demo in arguments.demos:
+                page.goto(f"{url}/demo?id={demo}")
+                page.wait_for_selector(".kb-plot[data-drawn]", timeout=60_000)
+                page.wait_for_timeout(3000)
+                times = presses(page, count, ".kb-plot", "data-drawn")
+                print(row(f"{demo}: slider to first figure", times, bare))
             soak(page, arguments.soak, pid)
             page.goto(url)
             page.wait_for_selector("[class*=st-key-tile-]")

@@ -1,5 +1,6 @@
-// Draws data.figure with plotly.js on one mount, in the colors of Streamlit's theme.
+// Draws figures with plotly.js, each on one mount above its caption, in the colors of Streamlit's theme.
 const SCRIPT = new URL("/api/plotly.min.js", window.location.href).href;
+const CONFIG = { displayModeBar: false, responsive: true };
 
 function loadPlotly() {
     if (window.Plotly) return Promise.resolve(window.Plotly);
@@ -36,21 +37,58 @@ function themed(figure, element, height) {
     return layout;
 }
 
+// Makes as many places as there are drawings, each with its height and caption; returns the plots that must be redrawn.
+function place(element, drawings) {
+    while (element.children.length > drawings.length) element.lastChild.remove();
+    while (element.children.length < drawings.length) {
+        const figure = document.createElement("figure");
+        figure.append(document.createElement("div"), document.createElement("figcaption"));
+        figure.firstChild.className = "kb-plot";
+        element.append(figure);
+    }
+    return drawings.flatMap((drawing, number) => {
+        const [plot, caption] = element.children[number].children;
+        plot.style.height = `${drawing.height}px`;
+        caption.textContent = drawing.caption;
+        const changed = plot.drawing?.figure !== drawing.figure;
+        plot.drawing = drawing;
+        return changed ? [plot] : [];
+    });
+}
+
+function draw(plot) {
+    const figure = JSON.parse(plot.drawing.figure);
+    window.Plotly.react(plot, figure.data, themed(figure, plot, plot.drawing.height), CONFIG);
+    plot.dataset.drawn = String(Number(plot.dataset.drawn ?? 0) + 1);
+}
+
+const painted = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+
+// One figure a frame, so that the first is seen at once; while knobs turn faster than all can be drawn, each gets its turn.
+async function drawInTurn(element, plots) {
+    element.waiting = [...new Set([...(element.waiting ?? []), ...plots])];
+    if (element.drawing) return;
+    element.drawing = true;
+    try {
+        while (element.waiting.length) {
+            const plot = element.waiting.shift();
+            if (plot.isConnected) draw(plot);
+            await painted();
+        }
+    } finally {
+        element.drawing = false;
+    }
+}
+
 export default function (component) {
     const { data, parentElement, setStateValue } = component;
-    const element = parentElement.querySelector(".kb-plot");
-    element.style.height = `${data.height}px`;
-    const config = { displayModeBar: false, responsive: true };
-
-    const draw = () => {
-        if (!window.Plotly) return;
-        const figure = JSON.parse(element.figureText);
-        window.Plotly.react(element, figure.data, themed(figure, element, data.height), config);
-        element.dataset.drawn = String(Number(element.dataset.drawn ?? 0) + 1);
+    const element = parentElement.querySelector(".kb-plots");
+    const changed = place(element, data);
+    const giveUp = () => {
+        element.replaceChildren();
+        setStateValue("failed", true);
     };
-    element.figureText = data.figure;
-    element.redraw = draw;
-    loadPlotly().then(draw, () => setStateValue("failed", true));
+    loadPlotly().then(() => drawInTurn(element, changed), giveUp);
 
     if (!element.watched) {
         element.watched = true;
@@ -61,7 +99,7 @@ export default function (component) {
             const now = getComputedStyle(element).getPropertyValue("--st-background-color");
             if (now !== ground) {
                 ground = now;
-                element.redraw();
+                if (window.Plotly) drawInTurn(element, element.querySelectorAll(".kb-plot"));
             }
         }, 500);
     }

@@ -97,16 +97,7 @@ def _draw(demo: kit.Demo, params: kit.Knobs, result: Any) -> None:
     texts = {name: value if isinstance(value, str) else claims.number(value) for name, value in readings.items()}
     cells = [f"<div><small>{shell.escape(name)}</small>{shell.escape(text)}</div>" for name, text in texts.items()]
     st.html(f"<div class='kb-readings'>{''.join(cells)}</div>")
-    pictures = list(demo.figures(params, result).items())
-    if pictures:
-        caption, figure = pictures[0]
-        plot(figure, key=f"{demo.slug}.0", caption=caption)
-    for row in range(1, len(pictures), 2):
-        for offset, column in enumerate(st.columns(2)):
-            if row + offset < len(pictures):
-                caption, figure = pictures[row + offset]
-                with column:
-                    plot(figure, key=f"{demo.slug}.{row + offset}", caption=caption)
+    plot(demo.figures(params, result), key=demo.slug)
     st.session_state["drawn"] = (demo.slug, params)
 
 
@@ -124,19 +115,21 @@ def _presets(demo: kit.Demo) -> None:
 def _actions(demo: kit.Demo, params: kit.Knobs, result: Any) -> None:
     defaults = (demo, demo.params())
     st.button("Reset", icon=":material/restart_alt:", key="reset", on_click=controls.set_widgets, args=defaults)
-    with st.popover("Share", icon=":material/link:"):
-        st.caption("This link shows another reader the same thing.")
-        st.code(controls.permalink(demo, params), language=None, wrap_lines=True)
-    if result is not None:
-        with st.popover("Data", icon=":material/download:"):
+    # What a popover holds is made when it is opened: it would travel with every turn of a knob.
+    with st.popover("Share", icon=":material/link:", key="share", on_change="rerun") as share:
+        if share.open:
+            st.caption("This link shows another reader the same thing.")
+            st.code(controls.permalink(demo, params), language=None, wrap_lines=True)
+    with st.popover("Data", icon=":material/download:", key="data", on_change="rerun", disabled=result is None) as data:
+        if data.open and result is not None:
             st.caption("The numbers behind the figures.")
             for name, mime, write in (
                 ("json", "application/json", export.as_json),
                 ("csv", "text/csv", export.as_csv),
             ):
-                data = partial(write, demo, params, result)
+                written = partial(write, demo, params, result)
                 st.download_button(
-                    name.upper(), data, f"{demo.slug}.{name}", mime, key=f"data.{name}", on_click="ignore"
+                    name.upper(), written, f"{demo.slug}.{name}", mime, key=f"data.{name}", on_click="ignore"
                 )
 
 

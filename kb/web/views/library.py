@@ -55,10 +55,8 @@ def main() -> None:
             st.code(LANGUAGE, language=None, wrap_lines=True)
     _notices(library, results)
     with st.container(key="results"):
-        for row in range(0, len(results.hits), 2):
-            for column, hit in zip(st.columns(2), results.hits[row : row + 2], strict=False):
-                with column:
-                    tile(library[hit.slug], hit if text else None)
+        for hit in results.hits:
+            tile(library[hit.slug], hit if text else None)
     if results.total > PAGE:
         st.pagination(math.ceil(results.total / PAGE), key="page")
     shell.address(_address(text))
