@@ -15,7 +15,9 @@ from kb.cli import main
 DOCS = Path(__file__).parent
 FOLDING = """\
 Chinese words are found inside running text, in simplified and traditional characters alike. Case, accents and
-full-width forms do not matter; `lambda`, `λ` and `\\lambda` are one word. A typo is corrected, and said.
+full-width forms do not matter; `lambda`, `λ` and `\\lambda` are one word. A typo is corrected, and said; a name may be
+typed as one word or two (`drop out`, `nasfpn`, `efficent net`). A question need not find its small words: `how does
+mixup work`, `知识的蒸馏`. A paper is found by its number or address: `1611.01144`, `https://arxiv.org/abs/1611.01144`.
 """
 NOTE = "<!-- Made by docs/build.py (make docs); edit the code, not this file. -->\n"
 

@@ -511,6 +511,60 @@ def test_a_snippet_begins_with_a_sentence_and_ends_between_words(tmp_path):
         assert re.search(rf"{re.escape(cut)}(?![a-z])", english + chinese)
 
 
+# Ways to type the name of a shipped card, or to ask for it: it comes first.
+TYPED = {
+    "efficientnet": ["efficent net", "efficient net", "efficientnets"],
+    "efficientdet": ["efficent det", "EfficentDet"],
+    "dropout": ["drop out", "drop-outs", "why does dropout work", "dropout?", "丢弃法"],
+    "mixup": [
+        "mix-up",
+        "mix ups",
+        "ｍｉｘｕｐ",
+        "mixup 2018",
+        "how does mixup work",
+        "mixup怎么用",
+        "mixup λ",
+        "mixup α",
+    ],
+    "batch_normalization": ["batchnorm", "batch-norm", "batchnormalization", "batch normalisation", "BN", "批标准化"],
+    "layer_normalization": ["layer normalisation", "layer-norm", "LN", "層歸一化"],
+    "sync_bn": ["syncbn", "SyncBatchNorm", "sync batchnorm", "BN同步", "同步 BN"],
+    "nas_fpn": ["nas fpn", "nasfpn", "NAS-FPN"],
+    "knowledge_distillation": [
+        "KD",
+        "知识的蒸馏",
+        "什么是知识蒸馏？",
+        "「知识蒸馏」",
+        "arxiv 1503.02531",
+        "hinton distillation",
+    ],
+    "gumbel_softmax": [
+        "gumblesoftmax",
+        "gumbel sofmax",
+        "Gumbel采样",
+        "Ｇｕｍｂｅｌ　Ｓｏｆｔｍａｘ",
+        "arXiv:1611.01144",
+    ],
+    "label_smoothing": ["labelsmooth", "what is label smoothing?", "標籤平滑", "标签的平滑", "如何做标签平滑"],
+    "focal_loss": ["focalloss", "retina net", "what is focal loss used for", "lin focal loss"],
+    "transposed_convolution": ["deconv", "de-convolution", "反卷积", "轉置卷積"],
+    "wgan_gp": ["wgangp", "wgan-gp", "wgan gp gradient penlty"],
+    "learning_rate_warmup": ["warm up", "warm-up", "lr warmup", "学习率warmup"],
+    "moco": ["MoCo-v2", "mocov2", "kaiming he moco", "动量对比"],
+    "transformer": ["《Attention Is All You Need》", "attention is all you ned"],
+    "resnet": ["res net", "resnets", "Kaiming He, ResNet", "残差网络"],
+    "simclr": ["sim clr", "Chen SimCLR"],
+    "bahdanau_attention": ["bahdanu", "bengio attention"],
+    "snapshot_ensembles": ["snap shot ensemble", "snapshot ensamble"],
+    "spos_one_shot": ["one shot nas", "one-shot nas"],
+}
+
+
+@pytest.mark.parametrize(("slug", "typed"), [(slug, typed) for slug, ways in TYPED.items() for typed in ways])
+def test_a_shipped_card_comes_first_however_its_name_is_typed(slug, typed):
+    assert found(Library.open(SHIPPED), typed)[:1] == [slug]
+
+
 # What is asked of the shipped cards, and what may be marked in them.
 ASKED = {
     "temperature": "temperatures?",
