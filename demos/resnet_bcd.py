@@ -293,8 +293,7 @@ def _corner(r: Result, names: Sequence[str]) -> go.Figure:
         fig.add_shape(type="rect", **outline, line={"color": style.ORANGE, "width": 2.5})
         middle = left + (CORNER - 1) / 2
         fig.add_annotation(x=middle, y=CORNER - 0.3, yanchor="top", text=name, showarrow=False)
-    style.image_panel(fig)
-    return fig.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 28})
+    return style.image_panel(fig, below=28)
 
 
 def _added(p: Params, r: Result) -> go.Figure:

@@ -32,7 +32,8 @@ def pictures(
         if name:
             below = top + rows - 0.5
             fig.add_annotation(x=left + (width - 1) / 2, y=below, yanchor="top", text=name, showarrow=False)
-    return style.image_panel(fig, below=28 if names else 8)
+    size = ((columns - 1) * across + width, (len(images) - 1) // columns * down + rows)
+    return style.image_panel(fig, size=size, below=28 if names else 8)
 
 
 def mosaic(maps: Tensor, kept: Tensor | None = None) -> Tensor:

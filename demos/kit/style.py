@@ -104,11 +104,15 @@ def decades(fig: go.Figure, low: float, high: float) -> go.Figure:
     return fig
 
 
-def image_panel(fig: go.Figure, *, below: int = 8) -> go.Figure:
-    """Makes axes fit for a picture: square pixels, first row on top, no ticks, little margin; returns the figure."""
+def image_panel(fig: go.Figure, *, size: tuple[float, float] | None = None, below: int = 8) -> go.Figure:
+    """Makes axes fit for a picture: square pixels, first row on top, no ticks, little margin; returns the figure.
+
+    Where its `size` across and down is given, the figure is no higher than it fills (`layout.meta.aspect`).
+    """
     fig.update_xaxes(visible=False, constrain="domain")
     fig.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleanchor="x")
-    fig.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": below})
+    aspect = {"meta": {"aspect": size[1] / size[0]}} if size else {}
+    fig.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": below}, **aspect)
     return fig
 
 

@@ -14,13 +14,14 @@ function loadPlotly() {
     return window.kbPlotly;
 }
 
-function themed(figure, element, height) {
+function themed(figure, element) {
     const style = getComputedStyle(element);
     const color = (name, otherwise) => style.getPropertyValue(name).trim() || otherwise;
     const text = color("--st-text-color", "#23262b");
     const line = color("--st-border-color", "#dedad0");
-    const layout = { ...figure.layout, height, autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)" };
+    const layout = { ...figure.layout, autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)" };
     delete layout.width;
+    delete layout.height;
     delete layout.template;
     layout.font = { family: color("--st-font", "sans-serif"), size: 13, ...layout.font, color: text };
     for (const name of Object.keys(layout)) {
@@ -48,7 +49,7 @@ function place(element, drawings) {
     }
     return drawings.flatMap((drawing, number) => {
         const [plot, caption] = element.children[number].children;
-        plot.style.height = `${drawing.height}px`;
+        plot.style.height = drawing.height;
         caption.textContent = drawing.caption;
         const changed = plot.drawing?.figure !== drawing.figure;
         plot.drawing = drawing;
@@ -58,7 +59,7 @@ function place(element, drawings) {
 
 function draw(plot) {
     const figure = JSON.parse(plot.drawing.figure);
-    window.Plotly.react(plot, figure.data, themed(figure, plot, plot.drawing.height), CONFIG);
+    window.Plotly.react(plot, figure.data, themed(figure, plot), CONFIG);
     plot.dataset.drawn = String(Number(plot.dataset.drawn ?? 0) + 1);
 }
 

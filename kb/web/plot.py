@@ -26,12 +26,23 @@ def _component():  # type: ignore[no-untyped-def]
 
 
 def plot(pictures: Mapping[str, "go.Figure"], *, key: str) -> None:
-    """Draws figures by caption, the first over the full width, the others side by side, each over its caption."""
+    """Draws figures by caption, the first over the full width, the others side by side, each over its caption.
+
+    A figure has its layout's height; where `layout.meta.aspect` gives that of its picture, no more than this fills.
+    """
     drawings = [
-        {"caption": caption, "figure": figure.to_json(), "height": int(figure.layout.height or 340)}
+        {"caption": caption, "figure": figure.to_json(), "height": _height(figure)}
         for caption, figure in pictures.items()
     ]
     if _component()(key=key, data=drawings, on_failed_change=lambda: None).failed:
         for number, (caption, figure) in enumerate(pictures.items()):
             st.plotly_chart(figure, key=f"{key}.fallback.{number}", config={"displayModeBar": False})
             st.caption(caption)
+
+
+def _height(figure: "go.Figure") -> str:
+    height = f"{figure.layout.height or 340}px"
+    if not figure.layout.meta:
+        return height
+    beside, above = (sum(figure.layout.margin[side] for side in sides) for sides in ("lr", "tb"))
+    return f"min({height}, {figure.layout.meta['aspect']:.4f} * (100cqw - {beside}px) + {above}px)"

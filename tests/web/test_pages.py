@@ -150,6 +150,17 @@ def test_a_demo_that_is_not_there_is_a_sentence_not_a_traceback(open_page):
     assert "There is no demo “softmax_temperatur”" in _texts(open_page("demo", id="softmax_temperatur"))
 
 
+@pytest.mark.parametrize("broken", ["run", "readings", "figure"])
+def test_a_demo_that_fails_says_so_in_words_and_keeps_its_knobs(open_page, monkeypatch, broken):
+    def fail(*_):
+        raise ValueError("the logits are lost")
+
+    monkeypatch.setattr(kit.load("softmax_temperature").module, broken, fail)
+    app = open_page("demo", id="softmax_temperature", temperature="0.7")
+    assert "failed: the logits are lost" in _texts(app)
+    assert app.button(key="reset") and not app.exception
+
+
 def test_the_gallery_names_every_demo(open_page):
     app = open_page("demos")
     told = _texts(app)

@@ -79,7 +79,7 @@ def _result(demo: kit.Demo, params: kit.Knobs, running: bool) -> tuple[Any, str]
         try:
             return _results().live(demo, params), ""
         except Exception as problem:  # a demo's own failure is the reader's to see, in words
-            return None, f":red[:material/error:] The demo failed: {shell.plain(str(problem))}"
+            return None, _failed("demo", problem)
     job = st.session_state["job"] = _results().train(demo, params, before=st.session_state.get("job"))
     job.first.wait(timeout=1.0)
     settled = job.done or bool(job.error)
@@ -87,17 +87,25 @@ def _result(demo: kit.Demo, params: kit.Knobs, running: bool) -> tuple[Any, str]
         # The timer starts with a training and ends with it; a fragment's timer is set where the page declares it.
         st.rerun()
     if job.error:
-        return job.frame, f":red[:material/error:] The training failed: {shell.plain(job.error)}"
+        return job.frame, _failed("training", job.error)
     waiting = "waiting for another training to end …" if job.frame is None else "training …"
     return job.frame, "Trained." if job.done else f":material/model_training: {waiting}"
 
 
+def _failed(what: str, problem: object) -> str:
+    return f":red[:material/error:] The {what} failed: {shell.plain(str(problem))}"
+
+
 def _draw(demo: kit.Demo, params: kit.Knobs, result: Any) -> None:
-    readings = demo.readings(params, result)
+    try:
+        readings, figures = demo.readings(params, result), demo.figures(params, result)
+    except Exception as problem:
+        st.markdown(_failed("drawing", problem))
+        return
     texts = {name: value if isinstance(value, str) else claims.number(value) for name, value in readings.items()}
     cells = [f"<div><small>{shell.escape(name)}</small>{shell.escape(text)}</div>" for name, text in texts.items()]
     st.html(f"<div class='kb-readings'>{''.join(cells)}</div>")
-    plot(demo.figures(params, result), key=demo.slug)
+    plot(figures, key=demo.slug)
     st.session_state["drawn"] = (demo.slug, params)
 
 

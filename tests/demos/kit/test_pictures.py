@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from demos.kit.pictures import DROPPED, mosaic, outline, pictures
@@ -29,6 +30,14 @@ def test_pictures_stand_in_rows_without_overlap():
         for other_x, other_y in places[:number]:
             assert abs(x - other_x) >= 6 or abs(y - other_y) >= 4
     assert places[0][1] == places[1][1] and places[0][0] == places[2][0] == places[4][0]
+
+
+def test_a_figure_is_no_higher_than_its_pictures_fill():
+    one = pictures([_image()])
+    assert one.layout.meta["aspect"] == 4 / 6
+    six = pictures([_image(seed) for seed in range(6)], columns=3)
+    x, y = (max(getattr(trace, side) for trace in six.data) for side in ("x0", "y0"))
+    assert six.layout.meta["aspect"] == pytest.approx((y + 4) / (x + 6))
 
 
 def test_an_outline_runs_around_its_pixels():
