@@ -80,6 +80,68 @@ def test_one_mount_of_a_figure_lives_through_moves_of_a_slider(page, server):
     assert not page.trouble
 
 
+def test_a_held_arrow_key_ends_with_every_figure_at_the_last_value(page, server):
+    page.goto(f"{server.url}/demo?id=softmax_temperature")
+    expect(_plot(page, 2)).to_have_attribute("data-drawn", re.compile(r"\d+"))
+    slider = page.locator("input[type=range]").first
+    slider.focus()
+    for _ in range(20):
+        page.keyboard.down("ArrowRight")
+        page.wait_for_timeout(33)
+    page.keyboard.up("ArrowRight")
+    last = slider.get_attribute("aria-valuetext")
+    marked = (
+        "value => [1, 2].every(n => document.querySelectorAll('.kb-plot')[n].layout.shapes[0].x0 === Number(value))"
+    )
+    page.wait_for_function(marked, arg=last)
+    page.wait_for_timeout(500)
+    assert page.evaluate(marked, last)
+    expect(page.locator(".kb-plot .legendtext").nth(1)).to_have_text(f"T = {last}")
+    assert not page.trouble
+
+
+def test_zoom_is_kept_while_a_knob_turns(page, server):
+    page.goto(f"{server.url}/demo?id=softmax_temperature")
+    expect(_plot(page)).to_have_attribute("data-drawn", re.compile(r"\d+"))
+    box = _plot(page).locator(".nsewdrag").bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 200, steps=5)
+    page.mouse.up()
+    read_range = "element => element._fullLayout.yaxis.range"
+    zoomed, before = _plot(page).evaluate(read_range), _bars(page)
+    assert zoomed != [0, 1.02]
+    slider = page.locator("input[type=range]").first
+    slider.focus()
+    slider.press("ArrowRight")
+    page.wait_for_function("was => document.querySelector('.kb-plot')._fullData[1].y[0] !== was", arg=before[1][0])
+    assert _plot(page).evaluate(read_range) == zoomed
+
+
+def test_the_keyboard_alone_reaches_knobs_presets_and_the_link_to_share(page, server):
+    page.goto(f"{server.url}/demo?id=softmax_temperature")
+    expect(_plot(page)).to_have_attribute("data-drawn", re.compile(r"\d+"))
+
+    def tab_to(name):
+        on_it = "(e => e.matches('button, input') && (e.innerText || e.ariaLabel))(document.activeElement) || ''"
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            if name in page.evaluate(on_it):
+                return
+        raise AssertionError(f"Tab never reaches {name}")
+
+    tab_to("T = 1: plain softmax")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"temperature=1(&|$)"))
+    tab_to("Temperature T")
+    page.keyboard.press("ArrowRight")
+    expect(page).to_have_url(re.compile(r"temperature=1\.\d"))
+    tab_to("Share")
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("stCode").get_by_text("temperature=1.")).to_be_visible()
+    assert not page.trouble
+
+
 def test_turning_knobs_does_not_fill_the_history(page, server):
     page.goto(f"{server.url}/demo?id=softmax_temperature")
     expect(_plot(page)).to_have_attribute("data-drawn", re.compile(r"\d+"))
