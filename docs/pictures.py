@@ -1,6 +1,6 @@
 """Takes the pictures of docs/ in headless Chromium: one small one of each demo for the gallery, and the README's.
 
-`python docs/pictures.py [DEMO ...]`; without names, every demo and the pages. Run it after a figure has changed.
+`python docs/pictures.py [DEMO|pages ...]`; without names, every demo and the pages. Run it after a figure has changed.
 """
 
 import subprocess
@@ -23,6 +23,7 @@ PAGES = {
     "library": "/",
     "demo": "/demo?id=softmax_temperature&temperature=2",
     "card": "/card?id=knowledge_distillation",
+    "claims": "/claims",
 }
 
 
@@ -48,8 +49,10 @@ def thumbnail(page: Page, slug: str) -> None:
 
 
 def pages(page: Page) -> None:
-    """The README's pictures, from the running app."""
-    serve = [sys.executable, "-m", "kb.cli", "serve", "--port", str(PORT)]
+    """The README's pictures, from the running app with every claim measured."""
+    kb = [sys.executable, "-m", "kb.cli"]
+    subprocess.run([*kb, "verify", "--unmeasured"], cwd=ROOT, stdout=subprocess.DEVNULL)
+    serve = [*kb, "serve", "--no-measure", "--port", str(PORT)]
     app = subprocess.Popen(serve, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for(f"http://localhost:{PORT}/_stcore/health")
@@ -80,8 +83,9 @@ if __name__ == "__main__":
             executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
         )
         tab = browser.new_page()
-        for slug in sys.argv[1:] or kit.catalog():
-            thumbnail(tab, slug)
-        if not sys.argv[1:]:
-            pages(tab)
+        for name in sys.argv[1:] or [*kit.catalog(), "pages"]:
+            if name == "pages":
+                pages(tab)
+            else:
+                thumbnail(tab, name)
         browser.close()
