@@ -1,9 +1,9 @@
 """Why a card was found: the places where the words of a query stand in it, marked in its text as one reads it."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final, NamedTuple
 
 from kb.card import SECTIONS, Card, readable
@@ -56,7 +56,8 @@ def explain(card: Card, marks: tuple[Mark, ...], names: frozenset[str], topics: 
     return tuple(why for _, why in sorted(found, key=lambda one: -one[0]))
 
 
-_Wanted = tuple[tuple[Mark, re.Pattern[str]], ...]
+_Judge = Callable[[str], tuple[bool, str | None]]
+_Wanted = tuple[tuple[Mark, re.Pattern[str], _Judge], ...]
 
 
 def _marked(place: str, values: Iterable[str], wanted: _Wanted) -> Iterator[tuple[str, list[_Span]]]:
@@ -77,7 +78,7 @@ def _different(spans: list[_Span]) -> int:
 def _wanted(marks: tuple[Mark, ...], field: str) -> _Wanted:
     """The marks to look for in `field`, with what finds them in folded text, and more: words that begin as they do."""
     wanted = (mark for mark in marks if mark.field in ("", field))
-    return tuple((mark, re.compile(r"[\W_]*?".join(map(_pattern, mark.steps)))) for mark in wanted)
+    return tuple((mark, re.compile(r"[\W_]*?".join(map(_pattern, mark.steps))), _judge(mark)) for mark in wanted)
 
 
 _FORMS: Final[Mapping[str, list[str]]] = {
@@ -100,12 +101,23 @@ def _pattern(step: Step) -> str:
 def _spans(value: str, wanted: _Wanted) -> Iterator[_Span]:
     """Where the wanted marks stand in `value`."""
     folded = text.fold_in_place(value)
-    for mark, pattern in wanted:
+    for mark, pattern, judge in wanted:
         for found in pattern.finditer(folded):
-            words = text.tokens(found[0])
-            if len(words) == len(mark.steps) and all(map(_fits, mark.steps, words)):
-                via = next(filter(None, map(_correction, mark.steps, words)), None)
+            fits, via = judge(found[0])
+            if fits:
                 yield _Span(found.start(), found.end(), mark, via)
+
+
+def _judge(mark: Mark) -> _Judge:
+    """Tells of a folded text whether it is what `mark` stands for, and by which correction; most texts recur."""
+
+    @cache
+    def judge(found: str) -> tuple[bool, str | None]:
+        words = text.tokens(found)
+        fits = len(words) == len(mark.steps) and all(map(_fits, mark.steps, words))
+        return fits, next(filter(None, map(_correction, mark.steps, words)), None) if fits else None
+
+    return judge
 
 
 def _fits(step: Step, word: str) -> bool:
