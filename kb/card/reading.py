@@ -21,7 +21,7 @@ from kb.card.model import (
     slugified,
 )
 from kb.card.problem import Problem
-from kb.card.syntax import Unreadable, compose
+from kb.card.syntax import ESCAPED, Unreadable, compose
 
 _ENTRIES: Mapping[str, type[BaseModel]] = {"related": Related, "claims": Claim, "corrections": Correction}
 _REQUIRED = {name for model in _ENTRIES.values() for name, field in model.model_fields.items() if field.is_required()}
@@ -29,6 +29,7 @@ _NULL = "tag:yaml.org,2002:null"
 _LONGEST_NUMBER = 64  # digits; YAML's base 60 numbers take quadratic time
 # What is left of \tau, \theta, \times, \text, \tilde, \to, \top, \nu, \nabla, \neq, \ne and \not.
 _LOST_BACKSLASH = re.compile(r"\t(?=au|heta|imes|ext|ilde|op?\b)|\n(?=u\b|abla|eq?\b|ot\b)")
+_ONLY_IN_DOUBLE_QUOTES = re.compile(f"[{ESCAPED}]")
 _construct = yaml.constructor.SafeConstructor()
 _VALUES: Mapping[str, Callable[[Any], Any]] = {
     "tag:yaml.org,2002:bool": _construct.construct_yaml_bool,
@@ -141,7 +142,8 @@ class _Reader:
     def scalar(self, node: Any, path: Path) -> Any:
         if node.tag == _NULL:
             return None
-        if node.style == '"' and (lost := _LOST_BACKSLASH.search(node.value)):
+        lost = _LOST_BACKSLASH.search(node.value) if node.style == '"' else None
+        if lost and not _ONLY_IN_DOUBLE_QUOTES.search(node.value):
             escape = "\\t" if lost[0] == "\t" else "\\n"
             told = f"{escape} in double quotes is white space, so that a LaTeX command here loses its start."
             self.add_at(node, told, "put the value in single quotes or a literal block (|).", path, "warning")

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import yaml
 
 MAX_DEPTH = 32
+# Characters that YAML has only as escapes in double quotes, or takes for the end of a line.
+ESCAPED = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff"
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _STR = "tag:yaml.org,2002:str"

@@ -6,13 +6,11 @@ from typing import Any
 import yaml
 
 from kb.card.model import SECTIONS, Card
+from kb.card.syntax import ESCAPED
 
 WIDTH = 100
-# Text that a literal block gives back as it was: no blank line at its ends, and nothing that YAML escapes or takes for
-# the end of a line.
-_FIT_FOR_A_LITERAL = re.compile(
-    "(?![ \t]*\n)[^\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]*[^\\s\ufeff]\n"
-)
+# Text that a literal block gives back as it was: no blank line at its ends, and nothing that YAML escapes.
+_FIT_FOR_A_LITERAL = re.compile(f"(?![ \t]*\n)[^{ESCAPED}]*[^\\s\ufeff]\n")
 
 
 def dump(card: Card) -> str:
