@@ -48,8 +48,8 @@ def test_recall_counts_as_many_as_fit():
 
 
 @pytest.mark.parametrize("form", ["beir", "trec"])
-def test_a_collection_is_read_and_its_figures_are_those_of_its_ranking(form, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("KB_CACHE", str(tmp_path / "cache"))  # put back after the benchmark's own
+@pytest.mark.usefixtures("cache")  # puts back what the benchmark sets
+def test_a_collection_is_read_and_its_figures_are_those_of_its_ranking(form, tmp_path, capsys):
     corpus = {"x": "apples and pears", "y": "apples apples apples", "z": "nothing of that"}
     lines = [json.dumps({"_id": key, "title": "", "text": text}) for key, text in corpus.items()]
     (tmp_path / "corpus.jsonl").write_text("\n".join(lines))

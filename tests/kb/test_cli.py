@@ -140,6 +140,7 @@ def test_verify_measures_what_claims_name(notes):
     assert record["holds"] and record["check"] == "cold_is_arg_max"
 
 
+@pytest.mark.usefixtures("cache")
 def test_verify_exits_with_1_when_a_law_fails(notes, monkeypatch):
     from demos import softmax_temperature
 

@@ -353,11 +353,7 @@ def test_a_snapshot_keeps_its_cards_while_their_files_change(tmp_path: Path, wri
 
 
 @pytest.mark.parametrize("harm", ["damaged", "emptied", "unwritable"])
-def test_a_library_opens_whatever_became_of_the_cache(
-    harm: str, tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = tmp_path / "cache"
-    monkeypatch.setenv("KB_CACHE", str(cache))
+def test_a_library_opens_whatever_became_of_the_cache(harm: str, tmp_path: Path, write: Write, cache: Path) -> None:
     write("notes/a.yaml", "title: A\n")
     Library.open(tmp_path / "notes")
     library = Library.open(tmp_path / "notes")

@@ -23,6 +23,8 @@ from kb.search import _index, index, prepare, search
 from kb.search.typos import Vocabulary
 from tests.kb.test_query import TEXTS
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 CARDS = {
     "gumbel_softmax": """
         title: Categorical Reparameterization with Gumbel-Softmax
@@ -84,13 +86,6 @@ CARDS = {
 def write(folder: Path, cards: dict[str, str]) -> None:
     for slug, text in cards.items():
         (folder / f"{slug}.yaml").write_text("\n".join(line.strip() for line in text.strip().splitlines()))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("KB_CACHE", str(folder))
-    return folder
 
 
 @pytest.fixture

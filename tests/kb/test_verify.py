@@ -11,6 +11,8 @@ from kb.search import search
 
 NAME = "softmax_temperature.cold_is_arg_max"
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 
 @pytest.fixture
 def library(tmp_path):
@@ -18,12 +20,6 @@ def library(tmp_path):
     (tmp_path / "heat.yaml").write_text(f"title: Heat\n{claims}\n", encoding="utf-8")
     (tmp_path / "cold.yaml").write_text(f"title: Cold\n{claims}\n", encoding="utf-8")
     return Library.open(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("KB_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def test_a_check_that_two_cards_name_is_run_once(library):
@@ -60,7 +56,6 @@ def test_writers_that_remember_at_once_lose_nothing():
 
 
 def test_a_spoiled_store_is_an_empty_one(cache):
-    cache.mkdir(exist_ok=True)
     (cache / "records.db").write_text("This is no database, however long it may be. " * 100)
     assert verify.recorded() == {}
     list(verify.verify([NAME]))

@@ -263,6 +263,7 @@ def test_the_security_headers_are_set_and_the_page_cannot_be_framed(page, server
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.usefixtures("cache")
 def test_claims_are_measured_beside_the_app_without_being_asked(page, start, tmp_path):
     claim = "{says: It cools., check: softmax_temperature.cold_is_arg_max}"
     (tmp_path / "heat.yaml").write_text(f"title: Heat\nclaims: [{claim}]\n", encoding="utf-8")
