@@ -33,18 +33,24 @@ create table if not exists reading (id integer primary key, json blob);
 class Kept(NamedTuple):
     """What is known of a version of a card file without reading it.
 
-    `topics` are those it was read with (`topics_key`); `slug` is "" when it holds no card; `related` are the slugs
-    that the card names, joined by spaces; `faulty` tells that there are problems; `id` is 0 when the reading itself is
-    not kept.
+    `modified`, `size` and `changed` are its stamp; `topics` are those it was read with (`topics_key`); `slug` is ""
+    when it holds no card; `related` are the slugs that the card names, joined by spaces; `faulty` tells that there are
+    problems; `id` is 0 when the reading itself is not kept.
     """
 
     id: int
     path: str
-    stamp: Stamp
+    modified: int
+    size: int
+    changed: int
     topics: str
     slug: str
     related: str
     faulty: bool
+
+    @property
+    def stamp(self) -> Stamp:
+        return self.modified, self.size, self.changed
 
     @property
     def version(self) -> str:
@@ -69,10 +75,7 @@ class Readings:
         try:
             with self._lock:
                 rows = self._db.execute("select * from file order by id")
-                return {
-                    path: Kept(at, path, (modified, size, changed), *rest)
-                    for at, path, modified, size, changed, *rest in rows
-                }
+                return {kept.path: kept for kept in map(Kept._make, rows)}
         except sqlite3.Error as error:
             logging.getLogger(__name__).warning("Every card file is read again: %s", error)
             return {}
@@ -108,8 +111,7 @@ class Readings:
             logging.getLogger(__name__).warning("Old versions of card files stay in the cache: %s", error)
 
     def _add(self, kept: Kept, json: bytes) -> Kept:
-        row = (kept.path, *kept.stamp, *kept[3:])
-        added = self._db.execute("insert into file values (null, ?, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid or 0
+        added = self._db.execute("insert into file values (null, ?, ?, ?, ?, ?, ?, ?, ?)", kept[1:]).lastrowid or 0
         self._db.execute("insert into reading values (?, ?)", (added, json))
         return kept._replace(id=added)
 
@@ -135,7 +137,7 @@ def _connected(place: Path | None) -> sqlite3.Connection:
 def _kept(path: str, stamp: Stamp, topics: Mapping[str, str], reading: Reading) -> Kept:
     card = reading.card
     related = " ".join(related.card for related in card.related) if card else ""
-    return Kept(0, path, stamp, topics_key(topics), card.slug if card else "", related, bool(reading.problems))
+    return Kept(0, path, *stamp, topics_key(topics), card.slug if card else "", related, bool(reading.problems))
 
 
 def _json(reading: Reading) -> bytes:

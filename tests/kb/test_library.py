@@ -255,8 +255,8 @@ def test_reload_reads_the_changed_files_only(tmp_path: Path, write: Write, parse
 def test_an_edit_of_the_same_length_in_the_same_tick_of_the_clock_is_not_missed(
     tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def coarse(entry: os.DirEntry[str]) -> tuple[int, int, int]:
-        mtime, size, ctime = stamp(entry)
+    def coarse(status: os.stat_result) -> tuple[int, int, int]:
+        mtime, size, ctime = stamp(status)
         return mtime - mtime % 10_000_000, size, ctime - ctime % 10_000_000
 
     stamp = folders.stamp
