@@ -38,7 +38,8 @@ def _scan_folder(folder: str, found: Found, seen: set[tuple[int, int]]) -> None:
         if (status.st_dev, status.st_ino) in seen:  # named twice, or a link that leads back up
             return
         seen.add((status.st_dev, status.st_ino))
-        names = sorted(os.listdir(folder))  # a third faster than sorted entries of os.scandir, each asked for its state
+        # Names sort faster than the entries of os.scandir, and a state tells of itself whether it is a folder's.
+        names = sorted(os.listdir(folder))
     except OSError as error:
         found.problems.append(unreadable(folder, error))
         return
