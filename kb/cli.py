@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -75,13 +76,25 @@ def print_schema() -> None:
     _print_json(schema())
 
 
-@main.command()
+class _Search(click.Command):
+    """Leaves what begins with a single dash to the query, where it excludes."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # Click takes no option from a word that begins with a space.
+        return super().parse_args(ctx, [f" {arg}" if re.match("-[^-]", arg) and arg != "-h" else arg for arg in args])
+
+
+@main.command(cls=_Search)
 @click.argument("query", nargs=-1, required=True)
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(1, 1000), help="How many hits to print.")
 @json_option
 def search(query: tuple[str, ...], limit: int, as_json: bool) -> None:
-    """Find cards, in English or Chinese, typos included."""
-    asked = parse(" ".join(query))
+    """Find cards, in English or Chinese, typos included.
+
+    Of several arguments, one that holds spaces is a phrase: `kb search "straight through" -label`. A single one is the
+    query as it is: `kb search '(mixup OR cutmix) "mixed labels"'`.
+    """
+    asked = parse(_typed(query))
     results = search_library(_library(), asked, limit=limit, verdicts=verifying.verdicts(asked))
     if as_json:
         _print_json([_hit(hit) for hit in results.hits])
@@ -97,6 +110,13 @@ def search(query: tuple[str, ...], limit: int, as_json: bool) -> None:
             click.echo(f"    {why.field}: {' '.join(snippet.split())}" + (f" ({why.via})" if why.via else ""))
     if not results.hits:
         click.echo("Nothing answers that.", err=True)
+
+
+def _typed(words: tuple[str, ...]) -> str:
+    """The query, with the quotes that the shell took from its phrases."""
+    if len(words) == 1:
+        return words[0]
+    return " ".join(re.sub(r'^(-?(?:\w+:)?)([^"()]+\s[^"()]+)$', r'\1"\2"', word.strip()) for word in words)
 
 
 def _hit(hit: Hit) -> dict[str, Any]:

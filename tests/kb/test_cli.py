@@ -70,6 +70,31 @@ def test_search_finds_in_both_languages_and_past_typos(notes, query):
     assert hits[0]["title"] and hits[0]["score"] > 0 and hits[0]["why"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "slugs"),
+    [
+        (["levels", "-softmax"], ["cold"]),
+        (["levels", "-title:softmax", "--limit", "5"], ["cold"]),
+        (["levels", "-heat"], []),
+        (["heat levels", "bars"], ["heat"]),
+        (["levels", "-heat levels"], ["cold"]),
+        (["key:heat levels", "bars"], ["heat"]),
+        (["heat levels"], ["cold", "heat"]),
+        (["(softmax OR zebra)", "levels"], ["heat"]),
+        (['key:"heat levels"', "bars"], ["heat"]),
+    ],
+)
+def test_search_reads_exclusions_and_phrases_as_a_shell_hands_them_over(notes, typed, slugs):
+    (notes / "cold.yaml").write_text("title: Cold\nKey: The bars are at levels of heat.\n", encoding="utf-8")
+    hits = json.loads(kb("--notes", notes, "search", *typed, "--json").output)
+    assert sorted(hit["slug"] for hit in hits) == slugs
+
+
+def test_search_still_refuses_an_option_it_does_not_know_and_has_its_help():
+    assert "No such option '--limt'" in kb("search", "softmax", "--limt", "5").output
+    assert "Find cards" in kb("search", "-h").output
+
+
 def test_search_for_a_typo_says_what_is_printed(notes):
     assert "No card has that as typed; these answer 'softmax'." in kb("--notes", notes, "search", "softmx").output
 
