@@ -86,6 +86,14 @@ def test_a_query_that_finds_nothing_says_what_to_do(open_page):
     assert "Nothing here answers that." in _texts(open_page(q="zebra xylophone"))
 
 
+def test_typing_on_after_no_hits_keeps_every_letter(open_page):
+    app = open_page(q="mix")
+    for typed in ("qqqq", "qqqqqqqq", "qqqqqqqq zzzz", "mixup"):
+        app.text_input(key="q").set_value(typed).run()
+        assert app.text_input(key="q").value == typed
+    assert app.get("page_link")
+
+
 def test_an_empty_library_says_what_to_do(open_page, tmp_path):
     assert "no cards yet" in _texts(open_page(notes=tmp_path))
 

@@ -64,7 +64,8 @@ def main() -> None:
 
 def _open() -> None:
     """Sets the widgets from the address where the page was opened by it."""
-    query = shell.opened(["q", *FACETS, HAS_DEMO])
+    # Only the search box is always there: a group of facets that no answer has is not drawn, and then forgotten.
+    query = shell.opened(["q"])
     if query is not None:
         st.session_state["q"] = query.get("q", "")
         st.session_state[HAS_DEMO] = query.get("has") == "demo"
