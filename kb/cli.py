@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from demos import kit
 from kb import verify as verifying
@@ -166,7 +168,11 @@ def list_demos(as_json: bool) -> None:
         return
     width = max((len(entry.slug) for entry in entries), default=0)
     for entry in entries:
-        click.echo(f"{entry.slug:<{width}}  {entry.summary or 'broken: ' + entry.error}")
+        click.echo(f"{entry.slug:<{width}}  {_about(entry)}")
+
+
+def _about(entry: kit.Entry) -> str:
+    return f"broken: {entry.error}" if entry.error else entry.summary
 
 
 class _DemoCommands(click.Group):
@@ -177,15 +183,15 @@ class _DemoCommands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = kit.catalog().get(cmd_name)
-        if entry is None:
-            return None
-        if len(ctx.args) == 0 and ctx.resilient_parsing:
-            return click.Command(cmd_name, short_help=entry.summary)
-        return _demo_command(entry)
+        return _demo_command(entry) if entry else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Demos"):
-            formatter.write_dl([(entry.slug, entry.summary) for entry in kit.catalog().values()])
+            formatter.write_dl([(entry.slug, _about(entry)) for entry in kit.catalog().values()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        entries = [entry for entry in kit.catalog().values() if entry.slug.startswith(incomplete)]
+        return [CompletionItem(entry.slug, help=_about(entry)) for entry in entries]
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in kit.catalog():
@@ -310,7 +316,8 @@ def _verdict(record: verifying.Record) -> str:
     head = f"{click.style(sign, fg=color)} {record.name}: {record.claim}"
     if record.error or record.measured is None:
         return f"{head}\n    could not be measured: {record.error}"
-    allowed = f", tolerance {record.tolerance:.3g}" if record.tolerance else ""
+    margin = "margin" if record.relation in ("more than", "less than") else "tolerance"
+    allowed = f", {margin} {record.tolerance:.3g}" if record.tolerance else ""
     return (
         f"{head}\n    measured {record.measured:.6g}, {record.relation} {record.reference:.6g}{allowed} "
         f"({record.why}) [{record.kind}, {record.seconds:.1f} s]"
@@ -332,7 +339,8 @@ def _verdict(record: verifying.Record) -> str:
 def serve(port: int, address: str, notes: Path | None, measure: bool) -> None:
     """Run the web app."""
     library = _library(notes)
-    click.echo(f"{len(library)} cards. Open http://localhost:{port} (stop with Ctrl+C).")
+    host = socket.gethostname() if address == "0.0.0.0" else address
+    click.echo(f"{len(library)} cards. Open http://{host}:{port} (stop with Ctrl+C).")
     settings = [f"--server.port={port}", f"--server.address={address}", "--server.headless=true"]
     # The app's paths and .streamlit/config.toml are found from its own folder.
     os.environ["KB_MEASURE"] = str(int(measure))

@@ -20,7 +20,8 @@ class Evidence:
     """What a check measured, and what it is held against.
 
     Attributes:
-        measured, relation, reference, tolerance: the claim, read in this order, give or take the tolerance.
+        measured, relation, reference, tolerance: the claim, read in this order, give or take the tolerance; with "more
+            than" and "less than", by more than it.
         why: why that tolerance, or that level.
         quantity: what the measured number is, in a few words with its unit.
     """

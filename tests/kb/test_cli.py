@@ -1,8 +1,12 @@
 import json
+import os
+import socket
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
+from demos import kit
 from kb.cli import main
 
 CARD = """\
@@ -117,6 +121,21 @@ def test_demos_lists_them_with_their_summaries():
     assert slugs == sorted(slugs)
 
 
+def test_a_broken_demo_is_said_to_be_broken_wherever_demos_are_listed(monkeypatch):
+    broken = kit.Entry("split", "split", "", "", "", "", "live", {}, error="SyntaxError: never closed")
+    monkeypatch.setattr(kit, "catalog", lambda: {"split": broken})
+    for command in ("demos", "run --help"):
+        assert "broken: SyntaxError: never closed" in kb(*command.split()).output
+
+
+def test_a_shell_completes_demos_without_loading_one_and_a_demos_options(monkeypatch):
+    shell = ShellComplete(main, {}, "kb", "_KB_COMPLETE")
+    options = shell.get_completions(["run", "softmax_temperature"], "--te")
+    assert [option.value for option in options] == ["--temperature"]
+    monkeypatch.setattr(kit, "load", None)
+    assert [demo.value for demo in shell.get_completions(["run"], "softm")] == ["softmax_temperature"]
+
+
 def test_run_prints_the_readings_of_the_given_parameters():
     output = kb("run", "softmax_temperature", "--logits", "1,1", "--temperature", "3").output
     assert "Largest probability: 0.5" in output
@@ -165,6 +184,10 @@ def test_verify_measures_what_claims_name(notes):
     assert record["holds"] and record["check"] == "cold_is_arg_max"
 
 
+def test_what_a_difference_must_exceed_is_called_a_margin_and_not_a_tolerance():
+    assert ", more than 0, margin 0.25 (" in kb("verify", "augmentation_families.color_keeps_the_edges").output
+
+
 @pytest.mark.usefixtures("cache")
 def test_verify_exits_with_1_when_a_law_fails(notes, monkeypatch):
     from demos import softmax_temperature
@@ -177,6 +200,17 @@ def test_verify_exits_with_1_when_a_law_fails(notes, monkeypatch):
 def test_verify_refuses_a_name_it_does_not_know(notes):
     result = kb("--notes", notes, "verify", "hete")
     assert result.exit_code == 1 and "Did you mean heat?" in result.output
+
+
+@pytest.mark.parametrize(
+    ("address", "host"), [("localhost", "localhost"), ("127.0.0.2", "127.0.0.2"), ("0.0.0.0", socket.gethostname())]
+)
+def test_serve_says_where_it_listens(notes, monkeypatch, address, host):
+    monkeypatch.setattr(os, "execv", lambda *_: None)
+    monkeypatch.setattr(os, "chdir", lambda _: None)
+    monkeypatch.setattr(os, "environ", {**os.environ})
+    output = kb("--notes", notes, "serve", "--address", address, "--port", "8714").output
+    assert f"Open http://{host}:8714 (" in output
 
 
 def test_schema_is_the_json_schema_of_a_card():
