@@ -163,8 +163,12 @@ def problems(library: Library) -> list[Problem]:
 
 
 def _answering(library: Library, query: str) -> list[str]:
-    # By the index: a large library is not read through for the few cards that name a demo.
-    return sorted(hit.slug for hit in search(library, query, limit=max(len(library), 1)).hits)
+    """The slugs of the cards that answer, or of all cards while the index cannot tell.
+
+    A large library is not read through for the few cards that name a demo.
+    """
+    results = search(library, query, limit=max(len(library), 1))
+    return sorted(library if results.behind else (hit.slug for hit in results.hits))
 
 
 def _missing(file: Path, field: str, what: str, name: str, known: Iterable[str]) -> Problem:

@@ -54,6 +54,7 @@ class Results:
         total: how many answers there are.
         notices: what was not understood or had to be done otherwise, for the reader.
         suggestion: the query with its typos mended, when nothing matches it as typed.
+        behind: how many cards were added, edited or deleted since the index was written that answered.
     """
 
     query: Query
@@ -61,6 +62,7 @@ class Results:
     total: int
     notices: tuple[str, ...]
     suggestion: str | None
+    behind: int
     _count: Callable[[], Mapping[str, Mapping[str, int]]] = field(repr=False, compare=False)
 
     @cached_property
@@ -104,6 +106,7 @@ def search(
         total=total,
         notices=(*asked.notices, *_notices(snapshot, made, total, exact)),
         suggestion=str(corrected(asked, made.corrections)) if made.corrections and total and not exact else None,
+        behind=snapshot.behind,
         _count=lambda: _facets(snapshot, made),
     )
 
@@ -118,7 +121,7 @@ _snapshots: WeakKeyDictionary[Library, Snapshot] = WeakKeyDictionary()
 
 def _snapshot(library: Library, progress: Progress | None = None) -> Snapshot:
     found = _snapshots.get(library)
-    if found is None or found.missing:
+    if found is None or found.behind:
         found = _snapshots[library] = _index(library.folders, cache_folder()).snapshot(library, progress)
     return found
 
@@ -146,12 +149,13 @@ def _hits(library: Library, snapshot: Snapshot, made: Plan, result: SearchResult
         if made.exact and score > EXACT:
             score -= EXACT
         hits.append(Hit(card["slug"][0], card["heading"][0], score, why))
-    return tuple(hits)
+    # An index that is behind still has the cards that were deleted.
+    return tuple(hit for hit in hits if hit.slug in library) if snapshot.behind else tuple(hits)
 
 
 def _notices(snapshot: Snapshot, made: Plan, total: int, exact: int) -> Iterator[str]:
-    if snapshot.missing:
-        yield f"The index is being updated; {snapshot.missing:,} cards are not in it yet."
+    if snapshot.behind:
+        yield f"The index is being updated; cards that it does not know in their present state: {snapshot.behind:,}."
     if made.partial and exact < total:
         told = "No card has" if not exact else "One card has" if exact == 1 else f"{exact:,} cards have"
         yield f"{told} all of these words; those that have some of them follow."

@@ -202,11 +202,11 @@ class Snapshot:
 
     Attributes:
         searcher: the engine's view of it.
-        missing: how many cards of the library are not in it yet, because somebody else is writing.
+        behind: how many cards were added, edited or deleted that it does not know of yet, because somebody else writes.
     """
 
-    def __init__(self, searcher: Searcher, missing: int) -> None:
-        self.searcher, self.missing = searcher, missing
+    def __init__(self, searcher: Searcher, behind: int) -> None:
+        self.searcher, self.behind = searcher, behind
         self._known: dict[tuple[str, str], int] = {}
 
     def known(self, term: str, field: str = "anywhere") -> int:
@@ -255,18 +255,25 @@ class LibraryIndex:
 
     def _as_it_is(self, library: Library) -> Snapshot:
         self._index.reload()
-        held = _held(self._index)
-        return Snapshot(self._index.searcher(), sum(version not in held for version in library.versions.values()))
+        differing = _held(self._index).symmetric_difference(library.versions.values())
+        return Snapshot(self._index.searcher(), len({_file(version) for version in differing}))
 
     def _up_to_date(self, library: Library, progress: Progress | None) -> Snapshot:
-        if self._mark.read() != library.fingerprint:
+        if not self._reloads_as(library):
             writer = self._writer()
-            if writer is None:
+            if writer is not None:
+                self._write(writer, library, progress)
+            if writer is None or not self._reloads_as(library):
                 return self._as_it_is(library)
-            self._write(writer, library, progress)
         self._library = library
-        self._index.reload()
         return Snapshot(self._index.searcher(), 0)
+
+    def _reloads_as(self, library: Library) -> bool:
+        """Whether the index is that of `library`; if so, it has been reloaded, and nobody began to write meanwhile."""
+        if self._mark.read() != library.fingerprint:
+            return False
+        self._index.reload()
+        return self._mark.read() == library.fingerprint
 
     def _write(self, writer: tantivy.IndexWriter, library: Library, progress: Progress | None) -> None:
         """Makes the index that of `library`, and marks it so; a kill on the way leaves an index without a mark."""

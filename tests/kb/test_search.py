@@ -714,10 +714,45 @@ def test_while_another_process_writes_the_old_index_answers_and_a_line_says_so(n
     changed = library.reload()
     results = search(changed, "momentum")
     assert [hit.slug for hit in results.hits] == ["moco"]
-    assert any("2 cards" in notice for notice in results.notices)
+    assert results.behind == 2
+    assert any("2" in notice for notice in results.notices)
     del writer
     assert set(found(changed, "zebra")) == {"new", "moco"}
     assert search(changed, "zebra").notices == ()
+
+
+def test_a_card_deleted_while_another_process_writes_is_not_found_and_soon_forgotten(
+    notes, library, cache, monkeypatch
+):
+    prepare(library)
+    (place,) = cache.glob("search/*/*")
+    writer = tantivy.Index.open(str(place)).writer(15_000_000, 1)
+    monkeypatch.setattr(index, "PATIENCE", 0.1)
+    (notes / "moco.yaml").unlink()
+    after = library.reload()
+    during = search(after, "")
+    assert during.behind == 1
+    assert {hit.slug for hit in during.hits} == set(after)
+    assert all(hit.why is not None for hit in search(after, "momentum").hits)
+    del writer
+    assert search(after, "").behind == 0
+    assert search(after, "").total == len(after)
+
+
+def test_an_index_that_another_process_begins_to_write_while_it_is_reloaded_does_not_count_as_up_to_date(
+    notes, library, cache, monkeypatch
+):
+    prepare(library)
+    (mark,) = cache.glob("search/*/*/fingerprint")
+    fresh = index.LibraryIndex(library.folders)
+    assert fresh._reloads_as(library)
+
+    class Meanwhile:
+        def reload(self):
+            mark.write_text("")
+
+    monkeypatch.setattr(fresh, "_index", Meanwhile())
+    assert not fresh._reloads_as(library)
 
 
 # Rewrites one of its cards again and again, and prints its number when the change can be found.

@@ -2,12 +2,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+import tantivy
 
 from demos import kit
 from kb import verify
 from kb.library import Library
 from kb.query import parse
-from kb.search import search
+from kb.search import index, prepare, search
 
 NAME = "softmax_temperature.cold_is_arg_max"
 
@@ -76,6 +77,19 @@ def test_the_problems_name_what_is_missing_and_what_is_nearest(tmp_path):
     (tmp_path / "heat.yaml").write_text("title: Heat\ndemos: [softmax_temperatur]\n", encoding="utf-8")
     (problem,) = verify.problems(Library.open(tmp_path))
     assert problem.message == "there is no demo softmax_temperatur." and problem.mend == "write softmax_temperature."
+
+
+def test_what_cards_claim_is_known_while_another_process_writes_the_index(library, tmp_path, cache, monkeypatch):
+    prepare(library)
+    (place,) = cache.glob("search/*/*")
+    writer = tantivy.Index.open(str(place)).writer(15_000_000, 1)
+    monkeypatch.setattr(index, "PATIENCE", 0.1)
+    (tmp_path / "cold.yaml").unlink()
+    (tmp_path / "new.yaml").write_text(f"title: New\ndemos: [nowhere]\nclaims: [{{says: So., check: {NAME}}}]\n")
+    changed = library.reload()
+    assert verify.claimed(changed) == {NAME: ("heat", "new")}
+    assert [problem.message for problem in verify.problems(changed)] == ["there is no demo nowhere."]
+    del writer
 
 
 def test_a_search_for_failing_claims_goes_by_what_was_measured(library):
