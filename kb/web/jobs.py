@@ -5,6 +5,7 @@ another replaces it, when nobody has looked at it for a while (its reader left),
 """
 
 import atexit
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -40,7 +41,9 @@ class Job:
         self.stopped = True
 
     def _abandoned(self) -> bool:
-        return self.stopped or time.monotonic() - self.watched > UNWATCHED
+        """Whether it is to end: it was stopped, or nobody has looked for a while, which stops it for good."""
+        self.stopped = self.stopped or time.monotonic() - self.watched > UNWATCHED
+        return self.stopped
 
     def run(self, slots: threading.Semaphore) -> None:
         """Trains until done, stopped or abandoned; waits for a free slot first."""
@@ -52,10 +55,10 @@ class Job:
                 self.frame, self.frames = frame, self.frames + 1
                 self.first.set()
                 if self._abandoned():
-                    self.stopped = True
                     return
             self.done = True
         except Exception as problem:  # shown on the page beside the last good frame
+            logging.getLogger(__name__).exception("The training of %s failed.", self.demo.slug)
             self.error = f"{type(problem).__name__}: {problem}"
         finally:
             slots.release()
@@ -116,14 +119,18 @@ class Results:
             job.first.set()
         else:
             thread = threading.Thread(target=job.run, args=(self._slots,), daemon=True, name=f"train-{demo.slug}")
-            alive = {job: running for job, running in self._running.items() if running.is_alive()}
-            self._running = alive | {job: thread}
-            thread.start()
+            with self._lock:
+                alive = {job: running for job, running in self._running.items() if running.is_alive()}
+                self._running = alive | {job: thread}
+                thread.start()
         return job
 
     def close(self) -> None:
-        """Ends every training, each at its next frame."""
-        for job in self._running:
+        """Ends every training, each at its next frame, and waits for all of them together."""
+        deadline = time.monotonic() + GRACE
+        with self._lock:
+            running = self._running
+        for job in running:
             job.stop()
-        for thread in self._running.values():
-            thread.join(timeout=GRACE)
+        for thread in running.values():
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))

@@ -1,4 +1,5 @@
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Annotated
@@ -79,10 +80,11 @@ def test_a_training_that_nobody_watches_ends(monkeypatch):
     assert demo.reached < 100
 
 
-def test_a_training_that_fails_keeps_its_last_frame_and_says_why():
+def test_a_training_that_fails_keeps_its_last_frame_and_says_why_with_the_traceback_in_the_log(caplog):
     job = jobs.Results().train(Training(fail_at=4), Params(), before=None)
     _until(lambda: job.error)
     assert (job.frame, job.error, job.done) == (3, "ArithmeticError: the loss is NaN", False)
+    assert "Traceback" in caplog.text and "the loss is NaN" in caplog.text
 
 
 def test_only_so_many_train_at_once_and_the_next_gets_its_turn(monkeypatch):
@@ -95,6 +97,41 @@ def test_only_so_many_train_at_once_and_the_next_gets_its_turn(monkeypatch):
     assert second.frames == 0
     _until(lambda: second.done)
     assert first.done
+
+
+def test_a_training_abandoned_before_its_turn_is_begun_anew_when_its_reader_returns(monkeypatch):
+    monkeypatch.setattr(jobs, "AT_ONCE", 1)
+    results, demo = jobs.Results(), Training()
+    first = results.train(Training(pause=0.02), Params(updates=1000), before=None)
+    _until(lambda: first.frames >= 1)
+    waiting = results.train(demo, Params(), before=None)
+    waiting.watched -= 2 * jobs.UNWATCHED
+    _until(lambda: waiting.stopped)
+    again = results.train(demo, Params(), before=waiting)
+    first.stop()
+    _until(lambda: again.done)
+    assert again.frame == 5
+
+
+def test_closing_ends_every_training_even_those_that_began_at_once():
+    results = jobs.Results()
+    with ThreadPoolExecutor(16) as pool:
+        begun = list(
+            pool.map(lambda _: results.train(Training(pause=0.02), Params(updates=1000), before=None), range(64))
+        )
+    results.close()
+    assert all(job.stopped for job in begun)
+
+
+def test_closing_waits_for_all_trainings_together(monkeypatch):
+    monkeypatch.setattr(jobs, "AT_ONCE", 4)
+    monkeypatch.setattr(jobs, "GRACE", 0.5)
+    results = jobs.Results()
+    begun = [results.train(Training(pause=3.0), Params(), before=None) for _ in range(4)]
+    start = time.monotonic()
+    results.close()
+    assert time.monotonic() - start < 2 * jobs.GRACE
+    assert all(job.stopped and not job.done for job in begun)
 
 
 def test_the_least_used_result_goes_first(monkeypatch):
