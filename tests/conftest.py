@@ -1,4 +1,4 @@
-"""What all tests share: a cache folder of their own, and statistical honesty about threads."""
+"""What all tests share: a cache folder that is nobody else's."""
 
 import os
 import tempfile
@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 # Set before kb or torch is imported by any test: nobody's own cache is read or written.
-os.environ["KB_CACHE"] = tempfile.mkdtemp(prefix="kb-cache-")
+CACHE = tempfile.TemporaryDirectory(prefix="kb-cache-", ignore_cleanup_errors=True)
+os.environ["KB_CACHE"] = CACHE.name
 os.environ.pop("KB_NOTES", None)
+
+
+def pytest_unconfigure() -> None:
+    CACHE.cleanup()
 
 
 @pytest.fixture
