@@ -20,7 +20,7 @@ LANGUAGES = ("English", "中文")
 COOKIE = "kb_language"
 
 
-@st.cache_resource
+@st.cache_resource(on_release=LiveLibrary.close)
 def _live() -> LiveLibrary:
     return LiveLibrary(Library.open())
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -28,53 +29,60 @@ def free_port():
 
 
 class Server:
-    """The app on its own library as a reader starts it, `kb serve`; or another Streamlit script."""
+    """The app on its own library as a reader starts it, `kb serve`; or another Streamlit script.
 
-    def __init__(self, notes=None, script=None, measure=False):
+    It writes into a file: a pipe that nobody reads would hold it up once it is full.
+    """
+
+    def __init__(self, log, notes=None, script=None, measure=False):
+        self.log = log
         self.port = free_port()
         self.url = f"http://localhost:{self.port}"
         if script:
             command = ["-m", "streamlit", "run", str(script), "--server.port", str(self.port), "--server.headless=true"]
         else:
             command = ["-m", "kb.cli", "serve", "--port", str(self.port), *(["--notes", str(notes)] if notes else [])]
-        self.process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env={**os.environ, "KB_MEASURE": str(int(measure))},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._wait()
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=ROOT,
+                env={**os.environ, "KB_MEASURE": str(int(measure))},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
 
-    def _wait(self, seconds=60):
+    def wait(self, seconds=60):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
                 with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=2):
                     return
             except OSError:
-                assert self.process.poll() is None, self.process.stdout.read()
+                assert self.process.poll() is None, self.log.read_text()
                 time.sleep(0.1)
-        raise AssertionError("the app did not start")
+        raise AssertionError(f"the app did not start: {self.log.read_text()}")
 
     def stop(self):
         self.process.terminate()
-        self.process.wait(timeout=10)
+        try:
+            self.process.wait(timeout=10)
+        finally:
+            self.process.kill()
 
 
 @pytest.fixture(scope="session")
-def start():
-    """Starts a server, `start(notes=...)` or `start(script=...)`; all are stopped in the end."""
-    running = []
+def start(tmp_path_factory):
+    """Starts a server, `start(notes=...)` or `start(script=...)`; every one is stopped in the end."""
+    logs = tmp_path_factory.mktemp("servers")
+    with ExitStack() as running:
 
-    def started(**what):
-        running.append(Server(**what))
-        return running[-1]
+        def started(**what):
+            server = Server(logs / f"{len(list(logs.iterdir()))}.log", **what)
+            running.callback(server.stop)
+            server.wait()
+            return server
 
-    yield started
-    for server in running:
-        server.stop()
+        yield started
 
 
 @pytest.fixture(scope="session")

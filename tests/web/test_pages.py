@@ -1,6 +1,7 @@
 """Every page, run by Streamlit's AppTest: what it shows, when there is nothing, and when something is wrong."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,21 @@ def test_the_library_shows_its_cards(open_page):
     assert not app.error and f"{len(shell.library())} cards" in _texts(app)
 
 
+def test_a_library_that_is_let_go_is_not_followed_any_more(open_page, tmp_path):
+    def followed():
+        return {thread for thread in threading.enumerate() if thread.name == "library"}
+
+    before = followed()
+    open_page(notes=tmp_path)
+    open_page()
+    assert len(followed() - before) == 1
+
+
 def test_a_query_in_the_address_is_searched(open_page):
     app = open_page(q="知识蒸馏")
     assert app.text_input(key="q").value == "知识蒸馏"
-    assert "of" in _texts(app) and not app.error
+    found = search(Library.open(SHIPPED), "知识蒸馏").total
+    assert f"{found} of {len(shell.library())} cards" in _texts(app) and not app.error
 
 
 @pytest.mark.parametrize(
