@@ -1,13 +1,15 @@
 """Card files as they were read, kept in the cache folder: what did not change is not read again.
 
 Derived, so it may be deleted at any time. Rows are added and deleted, never changed: a snapshot of a library finds the
-versions that it saw, until another one is opened.
+versions that it saw for `OUTLIVED` seconds after the files changed.
 """
 
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Mapping
+from json import dumps, loads
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +20,8 @@ from kb.cache import derived_folder
 from kb.card import TOPICS, Reading
 from kb.library.folders import Stamp
 
+OUTLIVED = 3600  # seconds: the app holds an old snapshot for two of them, a command for minutes
+
 _READING = TypeAdapter(Reading)
 _TABLES = """
 pragma journal_mode = wal;
@@ -27,6 +31,7 @@ create table if not exists file (
     slug text, related text, faulty integer
 );
 create table if not exists reading (id integer primary key, json blob);
+create table if not exists forgotten (id integer primary key, at real);
 """
 
 
@@ -100,13 +105,16 @@ class Readings:
             return [kept for kept, _ in rows]
 
     def forget_all_but(self, current: Iterable[Kept]) -> None:
-        """Deletes every other version."""
-        ids = {kept.id for kept in current}
+        """Forgets every other version; its reading is deleted only when no snapshot is likely to need it."""
+        ids, now = {kept.id for kept in current}, time.time()
         try:
             with self._lock, self._db:
                 gone = [row for row in self._db.execute("select id from file") if row[0] not in ids]
                 self._db.executemany("delete from file where id = ?", gone)
-                self._db.executemany("delete from reading where id = ?", gone)
+                self._db.executemany("insert or ignore into forgotten values (?, ?)", [(*row, now) for row in gone])
+                long_gone = self._db.execute("select id from forgotten where at <= ?", (now - OUTLIVED,)).fetchall()
+                self._db.executemany("delete from reading where id = ?", long_gone)
+                self._db.executemany("delete from forgotten where id = ?", long_gone)
         except sqlite3.Error as error:
             logging.getLogger(__name__).warning("Old versions of card files stay in the cache: %s", error)
 
@@ -152,5 +160,11 @@ def _json(reading: Reading) -> bytes:
 
 
 def topics_key(topics: Mapping[str, str]) -> str:
-    """What differs between different topics; "" for the default ones."""
-    return "" if topics is TOPICS else repr(sorted(topics.items()))
+    """Topics as `Kept` has them; "" for the default ones."""
+    return "" if topics is TOPICS else dumps(dict(topics))
+
+
+def topics_of(key: str) -> Mapping[str, str]:
+    """The topics whose `topics_key` this is."""
+    topics: Mapping[str, str] = loads(key) if key else TOPICS
+    return topics

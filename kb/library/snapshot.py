@@ -17,7 +17,7 @@ from typing import Generic, Self, TypeVar
 from kb.card import TOPICS, Card, Problem, Reading, Related, nearest
 from kb.library.files import read_card, read_settings
 from kb.library.folders import Found, Stamp, scan
-from kb.library.kept import Kept, Readings, topics_key
+from kb.library.kept import Kept, Readings, topics_key, topics_of
 
 SHIPPED = Path(__file__).resolve().parent.parent.parent / "notes"
 BATCH = 500  # files that are read before they are kept
@@ -256,8 +256,8 @@ class _Memory:
 
     def reading(self, kept: Kept) -> Reading:
         found = self._not_kept.get(kept) or self._recalled(kept)
-        if found is None:  # somebody emptied the cache: the file as it is now must do
-            found = self._not_kept[kept] = read_card(kept.path, kept.stamp, TOPICS)
+        if found is None:  # not kept any more: the file as it is now must do
+            found = self._not_kept[kept] = read_card(kept.path, kept.stamp, topics_of(kept.topics))
         return found
 
     def card(self, kept: Kept) -> Card:

@@ -2,15 +2,18 @@
 
 import os
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from kb.card import TOPICS, Card, Related
 from kb.library import SHIPPED, Library, LibraryError, LiveLibrary, files, folders, snapshot
+from kb.library import kept as keeping
 from kb.library.live import pause
 
 
@@ -350,6 +353,48 @@ def test_a_snapshot_keeps_its_cards_while_their_files_change(tmp_path: Path, wri
     write("a.yaml", "title: After\n")
     assert before.reload()["a"].title == "After"
     assert before["a"].title == "Before"
+
+
+def test_a_snapshot_keeps_its_cards_while_another_library_opens_without_them(tmp_path: Path, write: Write) -> None:
+    edited, deleted = write("edited.yaml", "title: Before\n"), write("deleted.yaml")
+    Library.open(tmp_path)
+    before = Library.open(tmp_path)
+    edited.write_text("title: After\n")
+    deleted.unlink()
+    Library.open(tmp_path)
+    assert before["edited"].title == "Before"
+    assert before["deleted"].title == "A card"
+
+
+def test_readings_that_no_snapshot_needs_any_more_are_deleted(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    def kept() -> int:
+        Library.open(tmp_path)
+        with closing(sqlite3.connect(next(cache.glob("cards/*/*/readings.db")))) as db:
+            (count,) = db.execute("select count(*) from reading").fetchone()
+        return int(count)
+
+    write("a.yaml")
+    assert kept() == 1
+    write("a.yaml", "title: Edited\n")
+    assert kept() == 2
+    monkeypatch.setattr(keeping, "OUTLIVED", 0)
+    write("a.yaml", "title: Edited again\n")
+    assert kept() == 1
+
+
+def test_what_is_not_kept_any_more_is_read_again_with_the_topics_of_its_folder(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "OUTLIVED", 0)
+    write("_library.yaml", "topics: {robotics: 机器人}\n")
+    write("a.yaml", "title: Before\ntopic: robotics\n")
+    Library.open(tmp_path)
+    before = Library.open(tmp_path)
+    write("a.yaml", "title: After\ntopic: robotics\n")
+    Library.open(tmp_path)
+    assert (before["a"].title, before["a"].topic) == ("After", "robotics")
 
 
 @pytest.mark.parametrize("harm", ["damaged", "emptied", "unwritable"])
