@@ -13,23 +13,23 @@ _CLOCK_TICK_NS = 20_000_000  # no file system that we run on counts time more co
 
 def read_card(path: str, stamp: Stamp, topics: Mapping[str, str]) -> Reading:
     """A card file as it is now; its problems name it by `path`."""
-    changed, size, _ = stamp
     # A file that changed in this very tick could change again under the same stamp: read it in the next.
-    if 0 <= (age := time.time_ns() - changed) < _CLOCK_TICK_NS:
+    if 0 <= (age := time.time_ns() - stamp[0]) < _CLOCK_TICK_NS:
         time.sleep((_CLOCK_TICK_NS - age) / 1e9)
-    text = _text(path, size)
+    text = _text(path)
     if isinstance(text, Problem):
         return Reading(None, (text,))
     return read(text, slug=Path(path).stem, file=path, topics=topics)
 
 
-def _text(path: str, size: int) -> str | Problem:
-    if size > MAX_BYTES:
-        return Problem(f"the file has {size:,} bytes, and a card may have {MAX_BYTES:,}.", "split it.", file=path)
+def _text(path: str) -> str | Problem:
     try:
-        data = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         return unreadable(path, error)
+    if len(data) > MAX_BYTES:
+        return Problem(f"the file has more than {MAX_BYTES:,} bytes.", "split it.", file=path)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -45,7 +45,7 @@ def _text(path: str, size: int) -> str | Problem:
 
 def read_settings(path: str) -> tuple[Mapping[str, str], tuple[Problem, ...]]:
     """The topics that a `_library.yaml` gives its folder, and what is wrong with it."""
-    text = _text(path, 0)
+    text = _text(path)
     if isinstance(text, Problem):
         return TOPICS, (text,)
     topics, problems = read_topics(text, file=path)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISREG
 
 from kb.card import Problem
 
@@ -52,12 +52,13 @@ def _scan_folder(folder: str, found: Found, seen: set[tuple[int, int]]) -> None:
             if not name.endswith((".yaml", ".yml")):
                 if os.path.isdir(path):
                     _scan_folder(path, found, seen)
-            elif S_ISDIR((status := os.stat(path)).st_mode):
+            elif S_ISREG((status := os.stat(path)).st_mode):
+                (found.settings if name == SETTINGS else found.cards)[path] = stamp(status)
+            elif S_ISDIR(status.st_mode):
                 _scan_folder(path, found, seen)
-            elif name == SETTINGS:
-                found.settings[path] = stamp(status)
-            else:
-                found.cards[path] = stamp(status)
+            else:  # reading it might never end
+                message = "this is neither a file nor a folder, but a pipe, a socket or a device."
+                found.problems.append(Problem(message, "move it elsewhere.", file=path))
         except OSError as error:
             found.problems.append(unreadable(path, error))
 

@@ -143,6 +143,23 @@ def test_a_link_to_nothing_and_a_link_back_up_do_no_harm(tmp_path: Path, write: 
     assert "no such file" in problem.message
 
 
+def test_what_is_neither_a_file_nor_a_folder_is_told_and_not_read(tmp_path: Path, write: Write) -> None:
+    write("a.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "zeros.yaml").symlink_to("/dev/zero")
+    (tmp_path / "_library.yaml").symlink_to("/dev/zero")
+    library = Library.open(tmp_path)
+    assert list(library) == ["a"]
+    assert [Path(problem.file).name for problem in library.problems] == ["_library.yaml", "pipe.yaml", "zeros.yaml"]
+    assert all("neither a file nor a folder" in problem.message for problem in library.problems)
+
+
+def test_settings_may_be_as_long_as_a_card_and_no_longer(tmp_path: Path, write: Write) -> None:
+    write("_library.yaml", b"topics: {robotics: \xe6\x9c\xba}\n#" + b" " * files.MAX_BYTES)
+    (problem,) = Library.open(tmp_path).problems
+    assert "more than 1,048,576 bytes" in problem.message
+
+
 def test_a_slug_in_two_files_is_told_with_both_and_the_first_wins(tmp_path: Path, write: Write) -> None:
     first = write("one/a.yaml", "title: First\n")
     second = write("two/a.yaml", "title: Second\n")
@@ -287,15 +304,15 @@ def test_a_half_written_file_is_told_and_then_forgotten(tmp_path: Path, write: W
 
 def test_a_file_that_becomes_readable_is_read(tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("a.yaml")
-    real = Path.read_bytes
+    real = Path.open
 
-    def refuse(self: Path) -> bytes:
+    def refuse(self: Path, *how: object, **more: object) -> object:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     library = Library.open(tmp_path)
     assert "permission denied" in library.problems[0].message
-    monkeypatch.setattr(Path, "read_bytes", real)
+    monkeypatch.setattr(Path, "open", real)
     path.chmod(0o640)
     assert list(library.reload()) == ["a"]
 
