@@ -1,6 +1,5 @@
 """Writes the pages of docs/ and the cards' schema from the code: `make docs`; a test says when they are out of date."""
 
-import inspect
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +12,10 @@ from kb.card import schema
 from kb.cli import main
 
 DOCS = Path(__file__).parent
-FOLDING = """\
+READING = """\
+Nothing that is typed is an error: what is not understood is searched as words, and the answer says so. The last word
+may be unfinished, so it is also read as the beginning of one, unless it stands in quotes.
+
 Chinese words are found inside running text, in simplified and traditional characters alike. Case, accents and
 full-width forms do not matter; `lambda`, `λ` and `\\lambda` are one word. A typo is corrected, and said; a name may be
 typed as one word or two (`drop out`, `nasfpn`, `efficent net`). A question need not find its small words: `how does
@@ -43,15 +45,9 @@ def demos_page() -> str:
 
 def search_page() -> str:
     """docs/search.md: what can be typed into the search box, from the search language itself."""
-    _, example, rest = inspect.cleandoc(query.__doc__ or "").split("\n\n", 2)
-    lines = [
-        NOTE,
-        "# What can be typed into the search box\n",
-        f"```text\n{inspect.cleandoc(example)}\n```\n",
-        rest,
-        "",
-    ]
-    lines += [FOLDING]
+    lines = [NOTE, "# What can be typed into the search box\n", "| Typed | Finds |", "|---|---|"]
+    lines += [f"| `{typed}` | {finds} |" for typed, finds in query.EXAMPLES.items()]
+    lines += ["", READING]
     lines += ["## Fields\n", f"In the text of: {_code(query.TEXT_FIELDS)}. By value: `topic`, `demo`, `links-to`.\n"]
     lines += [f"- `{name}:` {_code(values)}" for name, values in query.CHOICES.items()]
     lines += [f"- `{name}:` a value, `2019..2021`, `>2018`, `<=2020`" for name in query.RANGE_FIELDS]

@@ -1,13 +1,6 @@
 """The search language as a value: `parse` reads what a person types, `str` writes it back.
 
-    gumbel softmax            both words           key:temperature      in one field
-    mixup OR cutmix           either               author:"eric jang"   the words in this order
-    -label                    not this one         year:2019..2021      also >2018, <=2020, 2019
-    "straight through"        in this order        has:demo  is:orphan  what a card has, what it is
-    quant*                    any ending           links-to:mixup       cards that name another as related
-    (a OR b) c                groups               sort:-year           newest first
-
-Words are looked for in `TEXT_FIELDS`; `topic:`, `demo:`, `links-to:` and the fields in `CHOICES` hold whole values, and
+`EXAMPLES` shows the language. Words are looked for in `TEXT_FIELDS`; `topic:`, `demo:`, `links-to:` and the fields in `CHOICES` hold whole values, and
 `year:` and `added:` (days, months or years) take ranges. `SYNONYMS` are other names of fields; what they may be sorted
 by stands in `SORTS`.
 
@@ -25,6 +18,24 @@ from typing import Final, TypeVar
 
 from kb.card import nearest
 
+# What can be typed, and in Markdown what it finds.
+EXAMPLES: Final = {
+    "gumbel softmax": "both words",
+    "mixup OR cutmix": "either",
+    "-label": "not this one",
+    '"straight through"': "in this order",
+    "quant*": "any ending",
+    "(gan OR vae) loss": "one of two, and a third",
+    "key:temperature": "in one section",
+    'author:"eric jang"': "in one field",
+    "year:2019..2021": "or `>2018`, `<=2020`",
+    "has:demo": "cards with a demo",
+    "is:orphan": "related to no card",
+    "claim:failing": "a claim fails here",
+    "links-to:mixup": "names mixup as related",
+    "sort:-year": "newest first",
+    "对比学习 loss": "Chinese and English",
+}
 TEXT_FIELDS: Final = (
     "title",
     "alias",
@@ -116,7 +127,8 @@ class Not:
     part: "Node"
 
     def __str__(self) -> str:
-        return f"-{self.part}" if isinstance(self.part, Word | Phrase | Range) else f"-({self.part})"
+        alone = isinstance(self.part, Word | Phrase | Range) and not str(self.part).startswith("-")
+        return f"-{self.part}" if alone else f"-({self.part})"
 
 
 @dataclass(frozen=True)

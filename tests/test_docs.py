@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from kb import query
 from kb.card import schema
 from kb.cli import main
 
@@ -30,6 +31,12 @@ def _build():
 def test_a_generated_page_is_current(name):
     current = _build().PAGES[name]()
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == current, "run `make docs`"
+
+
+def test_the_page_on_search_names_what_readers_type_and_nothing_of_the_code():
+    page = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    assert all(f"`{typed}`" in page for typed in query.EXAMPLES)
+    assert not [name for name in vars(query) if name.isupper() and name in page]
 
 
 def test_the_schema_that_ships_with_the_cards_is_current():

@@ -1,10 +1,10 @@
 from datetime import date
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kb.query import CHOICES, TEXT_FIELDS, And, Not, Or, Phrase, Query, Range, Word, leaves, parse
+from kb.query import CHOICES, EXAMPLES, TEXT_FIELDS, And, Not, Or, Phrase, Query, Range, Word, leaves, parse
 
 # Words and signs that mean something to the language, so that random texts reach its corners.
 # fmt: off
@@ -65,8 +65,14 @@ def test_a_query_written_out_reads_back_as_itself(root, sort):
     assert parse(str(query)).notices == ()
 
 
+@pytest.mark.parametrize("typed", EXAMPLES)
+def test_an_example_of_the_language_is_understood(typed):
+    assert parse(typed).notices == () and str(parse(typed)) == typed
+
+
 @settings(max_examples=500, deadline=None)
 @given(TEXTS)
+@example("-(-")
 def test_any_text_is_read_without_an_error_and_reads_the_same_when_written_out(text):
     query = parse(text)
     assert parse(str(query)) == query
