@@ -1,8 +1,8 @@
 """The search language as a value: `parse` reads what a person types, `str` writes it back.
 
-`EXAMPLES` shows the language. Words are looked for in `TEXT_FIELDS`; `topic:`, `demo:`, `links-to:` and the fields in `CHOICES` hold whole values, and
-`year:` and `added:` (days, months or years) take ranges. `SYNONYMS` are other names of fields; what they may be sorted
-by stands in `SORTS`.
+`EXAMPLES` shows the language. Words are looked for in `TEXT_FIELDS`; `topic:`, `demo:`, `links-to:` and the fields in
+`CHOICES` hold whole values, and `year:` and `added:` (days, months or years) take ranges. `SYNONYMS` are other names of
+fields; what they may be sorted by stands in `SORTS`.
 
 Reading never fails: what is not understood is searched as words, and `Query.notices` says so. The last word may be
 unfinished, so it is also read as the beginning of one, unless it stands in quotes.
