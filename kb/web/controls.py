@@ -21,10 +21,9 @@ FEW_OPTIONS = 4
 
 def opened(demo: kit.Demo) -> tuple[kit.BadValue, ...]:
     """Sets the widgets from the address where the page was opened by it; returns what in it could not be read."""
-    query = shell.opened(_key(demo, name) for name in kit.knobs(demo.params))
-    if query is None:
+    if not shell.opened(_key(demo, name) for name in kit.knobs(demo.params)):
         return ()
-    params, bad = demo.params.read({name: value for name, value in query.items() if name != "id"})
+    params, bad = demo.params.read({name: value for name, value in st.query_params.items() if name != "id"})
     set_widgets(demo, params)
     return bad
 

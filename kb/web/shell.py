@@ -53,18 +53,21 @@ def _in_browser():  # type: ignore[no-untyped-def]
     return st.components.v2.component("kb.page", html="<div class='kb-page'></div>", js=script, isolate_styles=False)
 
 
-def opened(widgets: Iterable[str]) -> dict[str, str] | None:
-    """The address's query where the page was just opened, by a link or by going back: none of its widgets is there yet.
+def opened(widgets: Iterable[str]) -> bool:
+    """Whether the page was just opened, by a link or by going back, so that its widgets are to be set from the address.
 
     From then on the widgets are the truth and the address follows them (`address`); the query that a rerun reports
     may be older than the widgets.
     """
-    return None if all(key in st.session_state for key in widgets) else st.query_params.to_dict()
+    return not all(key in st.session_state for key in widgets)
 
 
-def address(query: Mapping[str, str]) -> None:
-    """Makes the browser's address say `query`, in place of what it says now; going back skips it."""
-    search = "?" + urlencode(query, safe=",") if query else ""
+def address(query: Mapping[str, str | tuple[str, ...]]) -> None:
+    """Makes the browser's address say `query`, in place of what it says now; going back skips it.
+
+    Several values of a name stand one by one: a value may hold any separator.
+    """
+    search = "?" + urlencode(query, doseq=True, safe=",") if query else ""
     _in_browser()(key="address", data={"address": search, "set": True}, height=1)
 
 

@@ -245,6 +245,23 @@ def test_facets_narrow_the_library_and_are_in_the_address(page, server):
     expect(page.get_by_text(counted)).to_be_visible()
 
 
+def test_a_link_to_a_page_of_results_shows_that_page(page, server):
+    page.goto(server.url)
+    first = page.locator("[class*=st-key-tile-]").first
+    expect(first).to_be_visible()
+    before = first.inner_text()
+    page.get_by_role("button", name="Page 2").click()
+    expect(page).to_have_url(re.compile(r"\?page=2$"))
+    expect(first).not_to_have_text(before, use_inner_text=True)
+    shown = first.inner_text()
+    page.reload()
+    expect(first).to_have_text(shown, use_inner_text=True)
+    page.wait_for_timeout(2500)  # a timer that reports the widgets too early would turn back to the first page
+    expect(first).to_have_text(shown, use_inner_text=True)
+    expect(page).to_have_url(re.compile(r"\?page=2$"))
+    assert not page.trouble
+
+
 @pytest.mark.parametrize("path", ["/", "/demos", "/claims", "/card?id=mixup", "/demo?id=mixup"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_fits_a_phone_in_light_and_dark(chromium, server, path, scheme):

@@ -22,7 +22,7 @@ PAGE = 24  # cards
 def open_page(monkeypatch):
     """Opens a page of the app on a folder of notes, with the given query in the address."""
 
-    def opened(page="", notes=SHIPPED, **query):
+    def opened(page="", /, notes=SHIPPED, **query):
         monkeypatch.setenv("KB_NOTES", str(notes))
         shell._live.clear()
         app = AppTest.from_file(MAIN, default_timeout=60)
@@ -41,6 +41,11 @@ def open_page(monkeypatch):
 def _texts(app):
     kinds = (app.markdown, app.caption, app.title, app.subheader, app.error, app.warning, app.get("html"))
     return "\n".join(str(getattr(element, "value", None) or element.proto) for kind in kinds for element in kind)
+
+
+def _address(app):
+    """What the page makes of the browser's address."""
+    return json.loads(app.get("bidi_component")[-1].proto.json)["address"]
 
 
 def test_the_library_shows_its_cards(open_page):
@@ -104,6 +109,27 @@ def test_typing_on_after_no_hits_keeps_every_letter(open_page):
         app.text_input(key="q").set_value(typed).run()
         assert app.text_input(key="q").value == typed
     assert app.get("page_link")
+
+
+def test_the_address_brings_back_the_page_of_results_and_every_facet_even_one_with_a_comma(open_page, tmp_path):
+    for number in range(2 * PAGE + 1):
+        tag = "[x, 'x,y']" if number else "[rare]"
+        (tmp_path / f"card_{number:02}.yaml").write_text(f"title: Card {number:02}\ntags: {tag}\n", encoding="utf-8")
+    app = open_page(notes=tmp_path, q="sort:title", tag=["x,y"], page="2")
+    shown = [link.proto.label for link in app.get("page_link")]
+    assert (shown[0], shown[-1], len(shown)) == ("Card 25", "Card 48", PAGE)
+    assert _address(app) == "?q=sort%3Atitle&tag=x,y&page=2"
+    app.text_input(key="q").set_value("-rare sort:title").run()
+    assert app.get("page_link")[0].proto.label == "Card 01"
+    assert _address(app) == "?q=-rare+sort%3Atitle&tag=x,y"
+
+
+@pytest.mark.parametrize(("asked", "shown"), [("99", 2), ("0", 1), ("-1", 1), ("last", 1), ("9" * 5000, 1)])
+def test_a_page_of_results_that_is_not_there_is_the_last_or_the_first(open_page, tmp_path, asked, shown):
+    for number in range(PAGE + 1):
+        (tmp_path / f"card_{number}.yaml").write_text(f"title: Card {number}\n", encoding="utf-8")
+    app = open_page(notes=tmp_path, page=asked)
+    assert len(app.get("page_link")) == (1 if shown == 2 else PAGE)
 
 
 def test_an_empty_library_says_what_to_do(open_page, tmp_path):
@@ -192,6 +218,14 @@ def test_the_claims_page_lists_every_claim_of_every_card(open_page):
     for card in shell.library().cards.values():
         for claim in card.claims:
             assert not claim.check or shell.escape(claim.says) in told
+
+
+def test_the_address_says_which_claims_are_shown(open_page):
+    app = open_page("claims", show="open")
+    assert app.radio(key="show").value == "open" and _address(app) == "?show=open"
+    app.radio(key="show").set_value("all").run()
+    assert _address(app) == ""
+    assert open_page("claims", show="none of them").radio(key="show").value == "all"
 
 
 def test_browsing_the_library_and_a_card_does_not_import_torch(tmp_path):

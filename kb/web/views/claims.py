@@ -9,7 +9,7 @@ from kb.library import Library
 from kb.web import claims, measuring, shell
 
 FOLLOW_EVERY = 2.0  # seconds, while claims are measured in the background
-ALL, HOLD, MISS, OPEN = "all", "that hold", "that do not hold", "not measured yet"
+GROUPS = {"all": "all", "hold": "that hold", "fail": "that do not hold", "open": "not measured yet"}
 
 
 def main() -> None:
@@ -19,6 +19,9 @@ def main() -> None:
     if not named:
         shell.empty("No card makes a claim that a demo checks yet.", "Add `claims:` with a `check:` to a card.")
         return
+    if shell.opened(["show"]):
+        asked = st.query_params.get("show", "")
+        st.session_state["show"] = asked if asked in GROUPS else "all"
     following = measuring.going_on()
     st.fragment(_claims, run_every=FOLLOW_EVERY if following else None)(library, named, following)
     st.caption("Measured on this machine; a record counts until its demo's source changes. `kb verify` does the same.")
@@ -34,18 +37,19 @@ def _claims(library: Library, named: Mapping[str, tuple[str, ...]], following: b
     elif st.button(f"Measure all {len(named)} now", icon=":material/play_arrow:", key="measure"):
         records = _measured(list(named))
     groups = {
-        ALL: list(named),
-        HOLD: [name for name in named if name in records and records[name].holds],
-        MISS: [name for name in named if name in records and not records[name].holds],
-        OPEN: [name for name in named if name not in records],
+        "all": list(named),
+        "hold": [name for name in named if name in records and records[name].holds],
+        "fail": [name for name in named if name in records and not records[name].holds],
+        "open": [name for name in named if name not in records],
     }
     group = st.radio(
         "Show the claims",
         list(groups),
-        format_func=lambda group: f"{group} · {len(groups[group])}",
+        format_func=lambda group: f"{GROUPS[group]} · {len(groups[group])}",
         horizontal=True,
         key="show",
     )
+    shell.address({"show": group} if group != "all" else {})
     shown = groups[group]
     if not shown:
         shell.empty("There are none.", "Choose “all” to see every claim.")

@@ -1,6 +1,7 @@
 """The library: search as you type, facets, and the cards that answer."""
 
 import math
+import re
 from collections.abc import Mapping
 from functools import partial
 
@@ -8,26 +9,13 @@ import streamlit as st
 
 from kb import verify
 from kb.library import Library
-from kb.query import Query, parse
+from kb.query import EXAMPLES, Query, parse
 from kb.search import Results, search
 from kb.web import shell
 from kb.web.tiles import tile
 
 PAGE = 24
 HAS_DEMO = "has_demo"
-LANGUAGE = """\
-gumbel softmax     both words
-mixup OR cutmix    either
--label             not this one
-"straight through" in this order
-quant*             any ending
-method:temperature in one section
-author:hinton  tag:distillation
-topic:sampling  status:read
-year:2019..2021  year:>2018
-has:demo  is:orphan  claim:failing
-links-to:mixup  sort:-year
-对比学习 loss        Chinese and English"""
 FACETS = {"topic": "Topic", "status": "Status", "year": "Year", "tag": "Tag"}
 MOST_OPTIONS = 18
 
@@ -46,47 +34,54 @@ def main() -> None:
         placeholder="Search in English or Chinese: softmax, 知识蒸馏, gumble …",
         label_visibility="collapsed",
     )
-    query = _narrowed(text)
-    results = search(library, query, limit=PAGE, offset=_offset(text), verdicts=verify.verdicts(query))
+    query, page = _narrowed(text), _page(text)
+    results = search(library, query, limit=PAGE, offset=(page - 1) * PAGE, verdicts=verify.verdicts(query))
+    pages = max(1, math.ceil(results.total / PAGE))
+    if page > pages:  # cards went away since the link was made, or since the page was shown
+        st.session_state["page"] = pages
+        st.rerun()
     with st.sidebar:
         shell.language_switch()
         _facets(library, results)
         with st.expander("What can be typed", icon=":material/help:"):
-            st.code(LANGUAGE, language=None, wrap_lines=True)
+            st.markdown("  \n".join(f"`{typed}` {finds}" for typed, finds in EXAMPLES.items()))
     _notices(library, results)
     with st.container(key="results"):
         for hit in results.hits:
             tile(library[hit.slug], hit if text else None)
-    if results.total > PAGE:
-        st.pagination(math.ceil(results.total / PAGE), key="page")
+    if pages > 1:
+        st.pagination(pages, key="page")
     shell.address(_address(text))
 
 
 def _open() -> None:
     """Sets the widgets from the address where the page was opened by it."""
     # Only the search box is always there: a group of facets that no answer has is not drawn, and then forgotten.
-    query = shell.opened(["q"])
-    if query is not None:
-        st.session_state["q"] = query.get("q", "")
-        st.session_state[HAS_DEMO] = query.get("has") == "demo"
+    if shell.opened(["q"]):
+        query, state = st.query_params, st.session_state
+        state["q"] = query.get("q", "")
+        state[HAS_DEMO] = query.get("has") == "demo"
         for name in FACETS:
-            st.session_state[name] = [value for value in query.get(name, "").split(",") if value]
+            state[name] = query.get_all(name)
+        page = query.get("page", "")
+        state["page"] = int(page) if re.fullmatch("[1-9][0-9]{0,3}", page) else 1
+        state.pop("asked", None)
 
 
-def _address(text: str) -> dict[str, str]:
+def _address(text: str) -> dict[str, str | tuple[str, ...]]:
     """The query that brings back what is shown."""
-    query = {"q": text, "has": "demo" if st.session_state[HAS_DEMO] else ""}
-    query |= {name: ",".join(st.session_state.get(name) or ()) for name in FACETS}
+    page = st.session_state.get("page", 1)
+    query: dict[str, str | tuple[str, ...]] = {"q": text, **_chosen(), "page": str(page) if page > 1 else ""}
     return {name: value for name, value in query.items() if value}
 
 
-def _offset(text: str) -> int:
-    """Where the shown page of results begins; another query begins at the first."""
+def _page(text: str) -> int:
+    """The shown page of results; another query begins at the first."""
     asked = (text, _chosen())
-    if st.session_state.get("asked") != asked:
+    if st.session_state.setdefault("asked", asked) != asked:
         st.session_state["asked"] = asked
         st.session_state.pop("page", None)
-    return (int(st.session_state.get("page", 1)) - 1) * PAGE
+    return int(st.session_state.get("page", 1))
 
 
 def _chosen() -> dict[str, tuple[str, ...]]:
