@@ -17,7 +17,7 @@ from kb.card.model import (
 )
 from kb.card.problem import Problem
 from kb.card.readable import readable
-from kb.card.reading import Reading, parse, read, read_topics
+from kb.card.reading import Named, Reading, parse, read, read_topics
 from kb.card.schema import schema
 from kb.card.writing import dump
 
@@ -28,6 +28,7 @@ __all__ = [
     "Card",
     "Claim",
     "Correction",
+    "Named",
     "Problem",
     "Reading",
     "Related",

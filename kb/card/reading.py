@@ -24,6 +24,7 @@ from kb.card.problem import Problem
 from kb.card.syntax import ESCAPED, Unreadable, compose
 
 _ENTRIES: Mapping[str, type[BaseModel]] = {"related": Related, "claims": Claim, "corrections": Correction}
+_NAMES: Mapping[str, Path] = {"related": ("card",), "demos": (), "claims": ("check",)}
 _REQUIRED = {name for model in _ENTRIES.values() for name, field in model.model_fields.items() if field.is_required()}
 _NULL = "tag:yaml.org,2002:null"
 _LONGEST_NUMBER = 64  # digits; YAML's base 60 numbers take quadratic time
@@ -39,12 +40,21 @@ _VALUES: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
+class Named(NamedTuple):
+    """Where a card names another card, a demo or a check: `field` is a path such as `claims[0].check`."""
+
+    name: str
+    line: int
+    column: int
+    field: str
+
+
 class Reading(NamedTuple):
-    """A card file, read: the card if there is one, what is wrong, and where each related card is named."""
+    """A card file, read: the card if there is one, what is wrong, and what else the card names."""
 
     card: Card | None
     problems: tuple[Problem, ...]
-    related_at: tuple[tuple[int, int], ...] = ()  # (line, column) for each of card.related
+    named: tuple[Named, ...] = ()
 
 
 def parse(
@@ -60,7 +70,7 @@ def parse(
 
 
 def read(text: str, *, slug: str, file: str = "", topics: Mapping[str, str] = TOPICS) -> Reading:
-    """As `parse`, and where the related cards are named."""
+    """As `parse`, and what else the card names."""
     return _Reader(file).card(text, slug, topics)
 
 
@@ -91,9 +101,7 @@ class _Reader:
         card, bad = self.valid(fields | {"slug": slug or "nameless", "extra": extra})
         if card is None or not slug:
             return Reading(None, self.sorted_problems())
-        related = [("related", i) for i in range(len(fields.get("related", ())))] if card.related else []
-        places = tuple(self.place((*path, "card")) for path in related if path not in bad)
-        return Reading(card, self.sorted_problems(), places)
+        return Reading(card, self.sorted_problems(), tuple(self.named(card, fields, bad)))
 
     def topics(self, text: str) -> tuple[Mapping[str, str] | None, tuple[Problem, ...]]:
         data = self.top(text, "write `topics:` and below it lines of `slug: Chinese name`.") or {}
@@ -253,6 +261,14 @@ class _Reader:
         card, more = self.valid(_without(bad, fields))
         return card, bad | more
 
+    def named(self, card: Card, fields: dict[str, Any], bad: set[Path]) -> Iterator[Named]:
+        """The other cards, demos and checks that the card names, without what breaks a rule."""
+        for field, key in _NAMES.items():
+            for i, entry in enumerate(fields[field] if getattr(card, field) else ()):
+                path = (field, i, *key)
+                if bad.isdisjoint({path, path[:2]}) and (name := entry.get(*key) if key else entry):
+                    yield Named(name, *_place(self.node(path)), shown(path))
+
     # Problems and their places.
 
     def node(self, path: Path) -> yaml.Node:
@@ -260,9 +276,6 @@ class _Reader:
         while path not in self.nodes:
             path = path[:-1]
         return self.nodes[path]
-
-    def place(self, path: Path) -> tuple[int, int]:
-        return _place(self.node(path))
 
     def add(self, message: str, mend: str, path: Path = ()) -> None:
         self.add_at(self.node(path), message, mend, path)

@@ -10,7 +10,8 @@ a `_library.yaml` that lists topics of its own, which replace the default ones f
 follows it.
 """
 
+from kb.library.files import shown
 from kb.library.live import LiveLibrary
 from kb.library.snapshot import SHIPPED, Library, LibraryError
 
-__all__ = ["SHIPPED", "Library", "LibraryError", "LiveLibrary"]
+__all__ = ["SHIPPED", "Library", "LibraryError", "LiveLibrary", "shown"]

@@ -1,5 +1,6 @@
 """Card files and settings from disk: their text, or a problem that says why there is none."""
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,3 +51,8 @@ def read_settings(path: str) -> tuple[Mapping[str, str], tuple[Problem, ...]]:
         return TOPICS, (text,)
     topics, problems = read_topics(text, file=path)
     return topics or TOPICS, problems
+
+
+def shown(path: str) -> str:
+    """A path as a person names it: from the current folder where it lies below."""
+    return path.removeprefix(f"{Path.cwd()}{os.sep}")

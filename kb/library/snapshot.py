@@ -14,8 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Generic, Self, TypeVar
 
-from kb.card import TOPICS, Card, Problem, Reading, Related, nearest
-from kb.library.files import read_card, read_settings
+from kb.card import TOPICS, Card, Named, Problem, Reading, Related, nearest
+from kb.library.files import read_card, read_settings, shown
 from kb.library.folders import Found, Stamp, scan
 from kb.library.kept import Kept, Readings, topics_key, topics_of
 
@@ -66,7 +66,7 @@ class Library:
         for path in paths:
             if not path.is_dir():
                 raise LibraryError(
-                    f"{_shown(str(path))} is {'a file, not a folder' if path.exists() else 'not there'}.",
+                    f"{shown(str(path))} is {'a file, not a folder' if path.exists() else 'not there'}.",
                     "give the folder that holds the notes, or create it.",
                 )
         memory = _Memory(Readings(paths))
@@ -95,6 +95,10 @@ class Library:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_slug)
+
+    def named(self, slug: str, field: str) -> Iterator[Named]:
+        """What a card names in `field` (related, demos or claims), and where."""
+        return (named for named in self._memory.reading(self._by_slug[slug]).named if named.field.startswith(field))
 
     @cached_property
     def stamps(self) -> Mapping[Path, tuple[int, int]]:
@@ -126,8 +130,8 @@ class Library:
             if kept.slug and (first := self._by_slug[kept.slug]).path != path:
                 problems.append(_taken(kept.slug, first.path, path))
         problems += self._dangling()
-        shown = [replace(problem, file=_shown(problem.file)) for problem in problems]
-        return tuple(sorted(shown, key=lambda problem: (problem.file, problem.line, problem.column)))
+        told = [replace(problem, file=shown(problem.file)) for problem in problems]
+        return tuple(sorted(told, key=lambda problem: (problem.file, problem.line, problem.column)))
 
     @cached_property
     def backlinks(self) -> Mapping[str, tuple[Related, ...]]:
@@ -221,15 +225,12 @@ class Library:
         for slug, kept in self._by_slug.items():
             if all(related in self for related in kept.related.split()):
                 continue
-            places = self._memory.reading(kept).related_at
-            for i, (related, place) in enumerate(zip(self[slug].related, places, strict=True)):
-                if related.card not in self:
-                    close = close_to(related.card)
+            for name, line, column, path in self.named(slug, "related"):
+                if name not in self:
+                    close = close_to(name)
                     mend = f"write {close} if that was meant" if close else "write that card"
-                    message = f"there is no card {related.card}."
-                    yield Problem(
-                        message, f"{mend}, or delete this.", "warning", kept.path, *place, f"related[{i}].card"
-                    )
+                    told = f"there is no card {name}."
+                    yield Problem(told, f"{mend}, or delete this.", "warning", kept.path, line, column, path)
 
 
 class _Memory:
@@ -316,18 +317,13 @@ def _topics_keys(cards: Iterable[str], own: Mapping[str, Mapping[str, str]]) -> 
 
 def _taken(slug: str, first: str, second: str) -> Problem:
     return Problem(
-        f"the slug {slug} belongs to {_shown(first)} already; of the two files only that one is shown.",
+        f"the slug {slug} belongs to {shown(first)} already; of the two files only that one is shown.",
         "rename or delete one of them.",
         file=second,
         line=1,
         column=1,
         field="slug",
     )
-
-
-def _shown(path: str) -> str:
-    """A path as a person names it: from the current folder where it lies below."""
-    return path.removeprefix(f"{Path.cwd()}{os.sep}")
 
 
 def _counted(values: Iterable[_Counted]) -> Mapping[_Counted, int]:

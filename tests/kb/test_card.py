@@ -21,6 +21,7 @@ from kb.card import (
     Related,
     dump,
     parse,
+    read,
     read_topics,
     schema,
     syntax,
@@ -436,6 +437,30 @@ def test_a_bomb_of_aliases_is_refused_at_its_first_anchor() -> None:
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
     (problem,) = problems_of("\n".join(lines))
     assert (problem.line, problem.column) == (1, 5)
+
+
+def test_what_else_a_card_names_is_told_with_its_place_in_the_file() -> None:
+    text = """\
+title: a
+related:
+  - {card: 3}
+  - ~
+  - {why: x, card: b}
+demos: [a, a, B, c, ~]
+claims:
+  - {says: x}
+  - {says: y, check: a.b}
+  - {says: z, check: not a check}
+  - {says: z, check: ~}
+"""
+    assert read(text, slug="a").named == (
+        ("b", 5, 20, "related[1].card"),
+        ("a", 6, 9, "demos[0]"),
+        ("a", 6, 12, "demos[1]"),
+        ("c", 6, 18, "demos[3]"),
+        ("a.b", 9, 21, "claims[1].check"),
+    )
+    assert read("title: a\nrelated: b\nclaims: {says: x}\n", slug="a").named == ()
 
 
 def test_a_number_of_a_hundred_thousand_digits_is_kept_as_text() -> None:

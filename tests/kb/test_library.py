@@ -183,7 +183,7 @@ def test_a_related_card_that_is_not_there_is_a_warning_with_its_place_and_the_ne
     bad, near, far = Library.open(tmp_path).problems
     assert bad.field == "related[0].card"
     assert bad.severity == "error"
-    assert (near.severity, near.line, near.column) == ("warning", 4, 12)
+    assert (near.severity, near.line, near.column, near.field) == ("warning", 4, 12, "related[1].card")
     assert "cutmx" in near.message
     assert "write cutmix" in near.mend
     assert (far.severity, far.line, far.column) == ("warning", 5, 11)
