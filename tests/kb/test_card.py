@@ -458,7 +458,7 @@ claims:
         ("a", 6, 9, "demos[0]"),
         ("a", 6, 12, "demos[1]"),
         ("c", 6, 18, "demos[3]"),
-        ("a.b", 9, 21, "claims[1].check"),
+        ("a.b", 9, 22, "claims[1].check"),
     )
     assert read("title: a\nrelated: b\nclaims: {says: x}\n", slug="a").named == ()
 
