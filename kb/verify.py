@@ -30,7 +30,7 @@ class Record:
         holds: whether the evidence is what the claim says.
         error: what kept it from measuring, empty otherwise.
         seconds: how long it took.
-        digest: of the demo's source; an edited demo makes the record stale.
+        digest: of the demo's source as it ran; an edited demo makes the record stale.
         at: when, ISO 8601, UTC.
     """
 
@@ -100,12 +100,12 @@ def select(library: Library, names: Iterable[str] = ()) -> list[str]:
     return list(chosen) if names else list(claimed(library))
 
 
-def measure(name: str, params: kit.Knobs | None = None) -> Record:
-    """Runs one check, `demo.check`, at the demo's defaults or the given parameters."""
+def measure(name: str, params: kit.Knobs | None = None, *, demo: kit.Demo | None = None) -> Record:
+    """Runs one check, `demo.check`, at the demo's defaults or the given parameters; `demo` if it was loaded before."""
     slug, _, check_name = name.partition(".")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        demo = kit.load(slug)
+        demo = demo or kit.load(slug)
         check = demo.checks[check_name]
     except (kit.DemoError, KeyError) as problem:
         error = str(problem) if isinstance(problem, kit.DemoError) else f"demos/{slug}.py has no check {check_name!r}."
@@ -127,7 +127,7 @@ def measure(name: str, params: kit.Knobs | None = None) -> Record:
         holds=outcome.holds,
         error=outcome.error,
         seconds=round(outcome.seconds, 3),
-        digest=kit.digest(slug),
+        digest=demo.digest,
         at=now,
     )
 
@@ -185,7 +185,7 @@ def recorded() -> dict[str, Record]:
     except (sqlite3.Error, OSError):
         return {}
     known = {field.name for field in fields(Record)}
-    digests = {slug: kit.digest(slug) for slug in kit.catalog()}
+    digests = kit.digests()
     records = (Record(**row) for row in rows if set(row) == known)
     return {record.name: record for record in records if digests.get(record.demo) == record.digest}
 

@@ -1,10 +1,14 @@
 """What all tests share: a cache folder that is nobody else's."""
 
 import os
+import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
+
+from demos import kit
 
 # Set before kb or torch is imported by any test: nobody's own cache is read or written.
 CACHE = tempfile.TemporaryDirectory(prefix="kb-cache-", ignore_cleanup_errors=True)
@@ -22,3 +26,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("KB_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def toy(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a small demo, there to be edited; while the test runs it is the only demo there is."""
+    folder = tmp_path_factory.mktemp("demos")
+    for name in ("catalog", "load", "digests"):
+        monkeypatch.setattr(kit, name, partial(getattr(kit, name), folder=folder))
+    return Path(shutil.copy(Path(__file__).with_name("demos") / "toy.py", folder))

@@ -5,7 +5,7 @@ What is exported here imports no torch, so that listing demos is quick. Imported
 """
 
 from demos.kit import style
-from demos.kit.catalog import Demo, DemoError, Entry, catalog, digest, load
+from demos.kit.catalog import Demo, DemoError, Entry, catalog, digests, load
 from demos.kit.checks import (
     Check,
     Evidence,
@@ -59,7 +59,7 @@ __all__ = [
     "at_least",
     "at_most",
     "catalog",
-    "digest",
+    "digests",
     "equal",
     "falling",
     "finding",

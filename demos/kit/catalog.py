@@ -1,15 +1,18 @@
 """What demos there are, and one of them loaded.
 
 Listing reads files, never imports them, so that browsing needs no torch; a file that cannot be read or imported is
-listed as broken with its error, never left out.
+listed as broken with its error, never left out. A loaded demo knows the very source that it runs, and its digest; an
+edited file is loaded anew, and whoever runs the old one keeps it.
 """
 
 import ast
 import hashlib
-import importlib
 import inspect
 import re
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent.parent
 CHECK_KINDS = ("law", "finding", "report")
+CONTRACT = ("TOPIC", "Params", "PRESETS", "LOOK_FOR", "Result", "run", "readings", "figure")
 
 
 class DemoError(Exception):
@@ -58,31 +62,34 @@ class Entry:
 
 def catalog(folder: Path = FOLDER) -> dict[str, Entry]:
     """Every demo by slug, sorted; imports none of them."""
-    files = sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
-    return {path.stem: _entry(path, path.stat().st_mtime_ns) for path in files}
+    return {path.stem: _entry(path) for path in _files(folder)}
+
+
+def _files(folder: Path) -> list[Path]:
+    # What begins with a dot is an editor's, such as the lock file .#flooding.py, a link to nowhere.
+    return sorted(folder.glob("[!._]*.py"))
+
+
+def _entry(path: Path) -> Entry:
+    try:
+        return _read(path, path.stat().st_mtime_ns)
+    except (SyntaxError, ValueError, OSError) as problem:
+        error = f"{type(problem).__name__}: {problem}"
+        return Entry(path.stem, path.stem.replace("_", " "), "", "", "", "", "live", {}, error)
 
 
 @lru_cache(maxsize=512)
-def _entry(path: Path, modified: int) -> Entry:
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        title, summary, formula, about = _docstring(ast.get_docstring(tree) or "")
-        topic = _constant(tree, "TOPIC")
-    except (SyntaxError, ValueError, OSError) as problem:
-        return Entry(
-            path.stem,
-            path.stem.replace("_", " "),
-            "",
-            "",
-            "",
-            "",
-            "live",
-            {},
-            f"{type(problem).__name__}: {problem}",
-        )
-    run = _function(tree, "run")
-    streams = run is not None and any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(run))
-    return Entry(path.stem, title, summary, topic, formula, about, "training" if streams else "live", _claims(tree))
+def _read(path: Path, modified: int) -> Entry:
+    tree = ast.parse(path.read_bytes())
+    title, summary, formula, about = _docstring(ast.get_docstring(tree) or "")
+    defined = _definitions(tree)
+    missing = [name for name in CONTRACT if name not in defined]
+    if missing:
+        raise ValueError(f"the module must define {', '.join(missing)}")
+    topic = _written_out(defined["TOPIC"].value)
+    streams = any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(defined["run"]))
+    pace: Literal["live", "training"] = "training" if streams else "live"
+    return Entry(path.stem, title, summary, topic, formula, about, pace, _claims(defined))
 
 
 def _docstring(text: str) -> tuple[str, str, str, str]:
@@ -102,43 +109,52 @@ def _rows(formulas: list[str]) -> str:
     return "\\begin{gathered}\n" + " \\\\[.5em]\n".join(rows) + "\n\\end{gathered}" if len(rows) > 1 else "".join(rows)
 
 
-def _constant(tree: ast.Module, name: str) -> str:
+def _definitions(tree: ast.Module) -> dict[str, Any]:
+    """The statements that define the module's names, by name."""
+    defined: dict[str, Any] = {}
     for node in tree.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            return str(ast.literal_eval(node.value))
-    raise ValueError(f"the module must set {name}")
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            defined[node.name] = node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            defined |= {target.id: node for target in targets if isinstance(target, ast.Name)}
+    return defined
 
 
-def _function(tree: ast.Module, name: str) -> ast.FunctionDef | None:
-    return next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name), None)
-
-
-def _claims(tree: ast.Module) -> dict[str, str]:
+def _claims(defined: Mapping[str, Any]) -> dict[str, str]:
     claims = {}
-    for node in tree.body:
-        if not isinstance(node, ast.FunctionDef):
-            continue
-        for call in node.decorator_list:
-            if (
-                isinstance(call, ast.Call)
-                and isinstance(call.func, ast.Name)
-                and call.func.id in CHECK_KINDS
-                and call.args
-            ):
-                claims[node.name] = str(ast.literal_eval(call.args[0]))
+    for name, node in defined.items():
+        for call in getattr(node, "decorator_list", ()):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in CHECK_KINDS:
+                says = [*call.args, *(given.value for given in call.keywords if given.arg == "says"), call]
+                claims[name] = _written_out(says[0])
     return claims
+
+
+def _written_out(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    raise ValueError(
+        f"line {node.lineno}: instead of {ast.unparse(node)} write the text itself, for listing runs no code"
+    )
 
 
 @dataclass(frozen=True)
 class Demo:
-    """A demo loaded: what its page, the command line and the tests use."""
+    """A demo loaded: what its page, the command line and the tests use; `source` is what `module` was made from."""
 
     entry: Entry
     module: ModuleType
+    source: bytes
 
     @property
     def slug(self) -> str:
         return self.entry.slug
+
+    @property
+    def digest(self) -> str:
+        """Of the source that runs and of the kit that this process imported: what its results may be cached by."""
+        return _digest(self.source, _KIT)
 
     @property
     def params(self) -> type[Knobs]:
@@ -184,30 +200,56 @@ class Demo:
 
     def method(self) -> str:
         """The source of the method itself: what stands between `Result` and `run`."""
-        source = inspect.getsource(self.module)
-        tree, lines = ast.parse(source), source.splitlines()
-        result = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Result")
-        run = _function(tree, "run")
-        assert run is not None and result.end_lineno is not None
-        return "\n".join(lines[result.end_lineno : run.lineno - 1]).strip("\n") + "\n"
+        source = self.source.decode()
+        defined, lines = _definitions(ast.parse(source)), source.splitlines()
+        return "\n".join(lines[defined["Result"].end_lineno : defined["run"].lineno - 1]).strip("\n") + "\n"
 
 
-def load(slug: str) -> Demo:
-    """One demo, imported; DemoError where there is none of that name or its import fails."""
-    entries = catalog()
+def load(slug: str, folder: Path = FOLDER) -> Demo:
+    """One demo as its file is now; DemoError where there is none of that name or it cannot be imported."""
+    entries = catalog(folder)
     if slug not in entries:
         raise DemoError(f"There is no demo {slug!r}. `kb demos` lists them.")
     if entries[slug].error:
         raise DemoError(f"demos/{slug}.py is broken: {entries[slug].error}")
+    file = folder / f"{slug}.py"
     try:
-        return Demo(entries[slug], importlib.import_module(f"demos.{slug}"))
+        source = file.read_bytes()
+        with _IMPORTING:
+            return Demo(entries[slug], _module(file, source), source)
     except Exception as problem:  # any error of the demo's own code is the author's to read, with the file's name
         raise DemoError(f"demos/{slug}.py cannot be imported: {type(problem).__name__}: {problem}") from problem
 
 
-def digest(slug: str) -> str:
-    """A digest of the demo's source and of the kit it stands on: what its results may be cached by."""
-    sha = hashlib.sha256()
-    for path in [FOLDER / f"{slug}.py", *sorted((FOLDER / "kit").glob("*.py"))]:
-        sha.update(path.read_bytes())
-    return sha.hexdigest()[:16]
+_IMPORTING = threading.Lock()
+
+
+@lru_cache(maxsize=512)
+def _module(file: Path, source: bytes) -> ModuleType:
+    # Python's own import would run what it had compiled or imported before, whatever the file says now.
+    module = ModuleType(f"demos.{file.stem}")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module  # dataclasses look up there what an annotation in quotes names
+    exec(compile(source, file, "exec"), vars(module))
+    return module
+
+
+def digests(folder: Path = FOLDER) -> dict[str, str]:
+    """For every demo the digest of its source and of the kit, as they are on disk now."""
+    kit, found = _kit(), {}
+    for path in _files(folder):
+        with suppress(OSError):
+            found[path.stem] = _digest(path.read_bytes(), kit)
+    return found
+
+
+def _digest(source: bytes, kit: bytes) -> str:
+    return hashlib.sha256(kit + source).hexdigest()[:16]
+
+
+def _kit() -> bytes:
+    sources = (path.read_bytes() for path in sorted((FOLDER / "kit").glob("[!.]*.py")))
+    return hashlib.sha256(b"".join(sources)).digest()
+
+
+_KIT = _kit()

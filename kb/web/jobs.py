@@ -78,7 +78,7 @@ class Results:
 
     def key(self, demo: kit.Demo, params: kit.Knobs) -> Key:
         """What a result depends on; an edited source makes another key."""
-        return (demo.slug, kit.digest(demo.slug), params.run_key())
+        return (demo.slug, demo.digest, params.run_key())
 
     def get(self, demo: kit.Demo, params: kit.Knobs) -> Any | None:
         """A finished result, if it is still kept."""

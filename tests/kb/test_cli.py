@@ -190,9 +190,7 @@ def test_what_a_difference_must_exceed_is_called_a_margin_and_not_a_tolerance():
 
 @pytest.mark.usefixtures("cache")
 def test_verify_exits_with_1_when_a_law_fails(notes, monkeypatch):
-    from demos import softmax_temperature
-
-    monkeypatch.setattr(softmax_temperature, "softmax", lambda logits, temperature: logits)
+    monkeypatch.setattr(kit.load("softmax_temperature").module, "softmax", lambda logits, temperature: logits)
     result = kb("--notes", notes, "verify")
     assert result.exit_code == 1 and "1 fail" in result.output
 

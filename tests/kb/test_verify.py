@@ -42,10 +42,16 @@ def test_what_was_measured_is_remembered():
     assert verify.recorded() == {NAME: record}
 
 
-def test_a_record_is_forgotten_when_its_demo_is_edited(monkeypatch):
-    list(verify.verify([NAME]))
-    monkeypatch.setattr(kit, "digest", lambda slug: "edited")
+def test_a_record_counts_only_while_its_demo_is_what_was_measured(toy):
+    loaded, right = kit.load("toy"), toy.read_text(encoding="utf-8")
+    list(verify.verify(["toy.floats"]))
+    assert verify.recorded()["toy.floats"].holds
+    toy.write_text(right.replace("abs(loss - level)", "-abs(loss - level)"), encoding="utf-8")
     assert verify.recorded() == {}
+    verify.remember([verify.measure("toy.floats", demo=loaded)])
+    assert verify.recorded() == {}
+    list(verify.verify(["toy.floats"]))
+    assert not verify.recorded()["toy.floats"].holds
 
 
 def test_writers_that_remember_at_once_lose_nothing():

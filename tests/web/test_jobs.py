@@ -19,7 +19,7 @@ class Params(kit.Knobs):
 class Training:
     """Stands in for a demo: counts up, slowly, and says how far it came."""
 
-    slug = "softmax_temperature"
+    slug, digest = "softmax_temperature", "as loaded"
 
     def __init__(self, pause=0.0, fail_at=None):
         self.pause, self.fail_at, self.reached, self.runs = pause, fail_at, 0, 0
@@ -143,12 +143,12 @@ def test_the_least_used_result_goes_first(monkeypatch):
     assert results.get(demo, Params(updates=1)) == 1 and results.get(demo, Params(updates=2)) is None
 
 
-def test_an_edited_demo_is_run_again(monkeypatch):
-    results, demo = jobs.Results(), Training()
-    results.live(demo, Params())
-    monkeypatch.setattr(kit, "digest", lambda slug: "edited")
-    results.live(demo, Params())
-    assert demo.runs == 2
+def test_a_demo_that_was_edited_and_loaded_anew_is_run_again_while_the_old_one_keeps_its_result():
+    results, old, edited = jobs.Results(), Training(), Training()
+    edited.digest = "edited"
+    for demo in (old, edited, old, edited):
+        results.live(demo, Params())
+    assert (old.runs, edited.runs) == (1, 1)
 
 
 @pytest.mark.parametrize("updates", [1, 7])

@@ -167,7 +167,7 @@ def _checks(demo: kit.Demo) -> None:
         with st.status("Measuring …") as status:
             for name, check in demo.checks.items():
                 status.update(label=f"Measuring: {check.says}")
-                record = verify.measure(f"{demo.slug}.{name}", params)
+                record = verify.measure(f"{demo.slug}.{name}", params, demo=demo)
                 records[record.name] = record
                 if params == demo.params() or check.kind != "law":
                     verify.remember([record])

@@ -1,69 +1,110 @@
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from demos import kit
 
-GOOD = '''r"""Flooding: keep the loss near a floor.
 
-Ishida et al., 2020.
-
-    |J - b| + b
-
-Symbols: $b$ the floor.
-"""
-TOPIC = "training"
+def edit(file, old, new):
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
 
 
-@law("It floats.", source="eq. (1)")
-def floats(p): ...
-
-
-def run(p):
-    yield 1
-'''
-
-
-def test_a_demo_is_listed_by_being_a_file(tmp_path):
-    (tmp_path / "flooding.py").write_text(GOOD, encoding="utf-8")
-    (tmp_path / "__init__.py").write_text("")
-    entry = kit.catalog(tmp_path)["flooding"]
+def test_a_demo_is_listed_by_being_a_file(toy):
+    toy.with_name("__init__.py").write_text("")
+    (entry,) = kit.catalog().values()
     assert (entry.title, entry.summary, entry.topic) == ("Flooding", "Keep the loss near a floor.", "training")
     assert entry.formula == "|J - b| + b"
     assert entry.about == "Ishida et al., 2020.\n\nSymbols: $b$ the floor."
-    assert (entry.pace, dict(entry.checks)) == ("training", {"floats": "It floats."})
+    assert entry.pace == "training"
+    assert entry.checks == {"floats": "It floats.", "ends_above": "It ends on the other side."}
 
 
-def test_formulas_that_stand_apart_are_rows(tmp_path):
-    text = GOOD.replace("|J - b| + b", "|J - b|\n    + b\n\n    J > b")
-    (tmp_path / "flooding.py").write_text(text, encoding="utf-8")
-    formula = kit.catalog(tmp_path)["flooding"].formula
+def test_formulas_that_stand_apart_are_rows(toy):
+    edit(toy, "|J - b| + b\n\nSymbols", "|J - b|\n    + b\n\n    J > b\n\nSymbols")
+    formula = kit.catalog()["toy"].formula
     assert formula == "\\begin{gathered}\n|J - b|\n+ b \\\\[.5em]\nJ > b\n\\end{gathered}"
 
 
 @pytest.mark.parametrize(
-    ("text", "error"),
+    ("old", "new", "error"),
     [
-        ("def run(:", "SyntaxError"),
-        ('"""No colon here."""\nTOPIC = "training"\n', "Title: summary"),
-        ('"""A: b."""\n', "TOPIC"),
+        ("def run(p", "def run(:", "SyntaxError"),
+        ("Flooding: keep", "Flooding keeps", "Title: summary"),
+        ('TOPIC = "training"', "TOPIC = training", "line 18: instead of training write the text itself"),
+        ('"It floats.", source', "LOOK_FOR[0], source", "instead of LOOK_FOR[0] write the text itself"),
+        ('says="It', 'says=f"It', "write the text itself"),
+        ("class Params", "class Parameters", "must define Params"),
+        ("PRESETS", "SETTINGS", "must define PRESETS"),
+        ("LOOK_FOR", "HINTS", "must define LOOK_FOR"),
+        ("class Result", "class Outcome", "must define Result"),
+        ("def run", "def go", "must define run"),
+        ("def readings", "def numbers", "must define readings"),
+        ("def figure", "def draw", "must define figure"),
     ],
 )
-def test_a_broken_demo_is_listed_as_broken_beside_the_others(tmp_path, text, error):
-    (tmp_path / "flooding.py").write_text(GOOD, encoding="utf-8")
-    (tmp_path / "broken.py").write_text(text, encoding="utf-8")
-    entries = kit.catalog(tmp_path)
+def test_a_broken_demo_is_listed_as_broken_beside_the_others_and_is_not_loaded(toy, old, new, error):
+    broken = Path(shutil.copy(toy, toy.with_name("broken.py")))
+    edit(broken, old, new)
+    entries = kit.catalog()
     assert error in entries["broken"].error
-    assert not entries["flooding"].error
+    assert not entries["toy"].error
+    with pytest.raises(kit.DemoError, match="is broken: "):
+        kit.load("broken")
 
 
-def test_listing_follows_an_edit(tmp_path):
-    file = tmp_path / "flooding.py"
-    file.write_text(GOOD, encoding="utf-8")
-    assert kit.catalog(tmp_path)["flooding"].title == "Flooding"
-    file.write_text(GOOD.replace("Flooding", "Drowning and more"), encoding="utf-8")
-    assert kit.catalog(tmp_path)["flooding"].title == "Drowning and more"
+def test_a_link_to_nowhere_is_a_broken_demo_unless_an_editor_hides_it(toy):
+    for link in (".#toy.py", "gone.py"):
+        toy.with_name(link).symlink_to("nowhere")
+    entries = kit.catalog()
+    assert list(entries) == ["gone", "toy"] and list(kit.digests()) == ["toy"]
+    assert "FileNotFoundError" in entries["gone"].error
+
+
+def test_listing_follows_an_edit(toy):
+    assert kit.catalog()["toy"].title == "Flooding"
+    edit(toy, "Flooding:", "Drowning and more:")
+    assert kit.catalog()["toy"].title == "Drowning and more"
+
+
+def test_a_loaded_demo_runs_shows_and_is_cached_by_the_source_that_it_was_loaded_from(toy):
+    old = kit.load("toy")
+    assert kit.load("toy").module is old.module
+    # As long as before and within the same second: Python's own cache of compiled files would not notice.
+    edit(toy, "return abs(loss - level) + level", "return abs(loss + level) + level")
+    new = kit.load("toy")
+    assert (old.result(old.params()).loss, new.result(new.params()).loss) == (1.0, 1.0)
+    assert (old.module.flood(1.0, 0.5), new.module.flood(1.0, 0.5)) == (1.0, 2.0)
+    assert "loss - level" in old.method() and "loss + level" in new.method()
+    assert old.digest != new.digest == kit.digests()["toy"]
+
+
+def test_a_demo_that_no_longer_imports_leaves_the_loaded_one_alone(toy):
+    old = kit.load("toy")
+    edit(toy, "PRESETS = {", "PRESETS = 1 / 0, {")
+    with pytest.raises(kit.DemoError, match="cannot be imported: ZeroDivisionError"):
+        kit.load("toy")
+    assert old.checks["floats"].run(old.params()).holds
+
+
+def test_what_runs_on_an_older_kit_than_the_disks_has_another_digest(toy, tmp_path):
+    shutil.copytree(Path(kit.__file__).parent, tmp_path / "demos" / "kit")
+    shutil.copy(toy, tmp_path / "demos")
+    code = """if True:
+        from pathlib import Path
+        from demos import kit
+        before = kit.load("toy")
+        assert before.digest == kit.digests()["toy"]
+        with Path("demos/kit/checks.py").open("a") as file:
+            file.write("# edited")
+        after = kit.load("toy")
+        assert before.digest == after.digest != kit.digests()["toy"]
+    """
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
 def test_listing_demos_imports_neither_torch_nor_plotly_nor_a_demo():
@@ -76,6 +117,5 @@ def test_an_unknown_demo_is_a_clear_error():
         kit.load("no_such_demo")
 
 
-def test_the_digest_is_of_the_source():
-    assert kit.digest("softmax_temperature") == kit.digest("softmax_temperature")
-    assert len({kit.digest(slug) for slug in kit.catalog()}) == len(kit.catalog())
+def test_no_two_demos_have_the_same_digest():
+    assert len(set(kit.digests().values())) == len(kit.catalog())
