@@ -45,8 +45,8 @@ def demos_page() -> str:
 
 def search_page() -> str:
     """docs/search.md: what can be typed into the search box, from the search language itself."""
-    lines = [NOTE, "# What can be typed into the search box\n", "| Typed | Finds |", "|---|---|"]
-    lines += [f"| `{typed}` | {finds} |" for typed, finds in query.EXAMPLES.items()]
+    lines = [NOTE, "# What can be typed into the search box\n", "| Typed | Meaning |", "|---|---|"]
+    lines += [f"| `{typed}` | {meaning} |" for typed, meaning in query.EXAMPLES.items()]
     lines += ["", READING]
     lines += ["## Fields\n", f"In the text of: {_code(query.TEXT_FIELDS)}. By value: `topic`, `demo`, `links-to`.\n"]
     lines += [f"- `{name}:` {_code(values)}" for name, values in query.CHOICES.items()]

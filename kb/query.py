@@ -18,23 +18,23 @@ from typing import Final, TypeVar
 
 from kb.card import nearest
 
-# What can be typed, and in Markdown what it finds.
+# What can be typed, and in Markdown what it means.
 EXAMPLES: Final = {
     "gumbel softmax": "both words",
     "mixup OR cutmix": "either",
     "-label": "not this one",
     '"straight through"': "in this order",
     "quant*": "any ending",
-    "(gan OR vae) loss": "one of two, and a third",
+    "(gan OR vae) loss": "groups",
     "key:temperature": "in one section",
     'author:"eric jang"': "in one field",
-    "year:2019..2021": "or `>2018`, `<=2020`",
+    "year:2019..2021": "or `>2018`",
     "has:demo": "cards with a demo",
     "is:orphan": "related to no card",
-    "claim:failing": "a claim fails here",
-    "links-to:mixup": "names mixup as related",
+    "claim:failing": "what fails here",
+    "links-to:mixup": "names mixup",
     "sort:-year": "newest first",
-    "对比学习 loss": "Chinese and English",
+    "对比学习 loss": "both languages",
 }
 TEXT_FIELDS: Final = (
     "title",

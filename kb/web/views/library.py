@@ -44,7 +44,7 @@ def main() -> None:
         shell.language_switch()
         _facets(library, results)
         with st.expander("What can be typed", icon=":material/help:"):
-            st.markdown("  \n".join(f"`{typed}` {finds}" for typed, finds in EXAMPLES.items()))
+            st.markdown("  \n".join(f":small[`{typed}` {meaning}]" for typed, meaning in EXAMPLES.items()))
     _notices(library, results)
     with st.container(key="results"):
         for hit in results.hits:
