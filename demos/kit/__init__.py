@@ -1,10 +1,9 @@
 """What every demo shares: the contract (knobs, checks, catalog), data, trainings and the figures' look.
 
-What is exported here imports no torch, so that listing demos is quick. Imported by name, from modules that do: `data`,
-`training`, `pictures`, `surface` and `statistics`.
+What is exported here imports neither torch nor plotly, so that listing demos is quick. Imported by name, from modules
+that do: `style`, `data`, `training`, `pictures`, `surface` and `statistics`.
 """
 
-from demos.kit import style
 from demos.kit.catalog import Demo, DemoError, Entry, catalog, digests, load
 from demos.kit.checks import (
     Check,
@@ -74,5 +73,4 @@ __all__ = [
     "rejected",
     "report",
     "rising",
-    "style",
 ]
