@@ -1,9 +1,11 @@
 // What a page can only do in the browser: share the theme's variables with our style
 // sheet, remember the reader's language, and keep the address true.
+const NAMES = ["primary-color", "link-color", "background-color", "border-color", "green-text-color", "red-text-color"];
+
 function shareTheme(element) {
     const style = getComputedStyle(element);
     const root = document.documentElement;
-    for (const name of ["primary-color", "link-color", "border-color", "green-text-color", "red-text-color"]) {
+    for (const name of NAMES) {
         const value = style.getPropertyValue(`--st-${name}`).trim();
         if (root.style.getPropertyValue(`--st-${name}`) !== value) root.style.setProperty(`--st-${name}`, value);
     }

@@ -38,23 +38,41 @@ function themed(figure, element) {
     return layout;
 }
 
+// Plotly listens to the window for each plot until it is told that the plot is gone.
+function forget(element) {
+    for (const plot of element.querySelectorAll(".js-plotly-plot")) window.Plotly.purge(plot);
+}
+
 // Makes as many places as there are drawings, each with its height and caption; returns the plots that must be redrawn.
 function place(element, drawings) {
-    while (element.children.length > drawings.length) element.lastChild.remove();
+    while (element.children.length > drawings.length) {
+        forget(element.lastChild);
+        element.lastChild.remove();
+    }
     while (element.children.length < drawings.length) {
         const figure = document.createElement("figure");
         figure.append(document.createElement("div"), document.createElement("figcaption"));
         figure.firstChild.className = "kb-plot";
+        // A finger swipes and scrolls; what it taps still tells its value, by the mouse events that follow a tap.
+        figure.firstChild.addEventListener("touchstart", (event) => event.stopPropagation(), { capture: true });
         element.append(figure);
     }
     return drawings.flatMap((drawing, number) => {
         const [plot, caption] = element.children[number].children;
-        plot.style.height = drawing.height;
+        plot.style.setProperty("--height", drawing.height);
         caption.textContent = drawing.caption;
+        caption.dataset.place = `${number + 1}/${drawings.length}`;
         const changed = plot.drawing?.figure !== drawing.figure;
         plot.drawing = drawing;
         return changed ? [plot] : [];
     });
+}
+
+// On a phone, where figures are swiped, the strip is as high as the one in sight.
+function fit(element) {
+    const swiped = getComputedStyle(element).display === "flex";
+    const seen = element.children[Math.round(element.scrollLeft / element.clientWidth)];
+    element.style.height = swiped && seen ? `${seen.offsetHeight}px` : "";
 }
 
 function draw(plot) {
@@ -85,6 +103,7 @@ export default function (component) {
     const { data, parentElement, setStateValue } = component;
     const element = parentElement.querySelector(".kb-plots");
     const changed = place(element, data);
+    fit(element);
     const giveUp = () => {
         element.replaceChildren();
         setStateValue("failed", true);
@@ -93,6 +112,8 @@ export default function (component) {
 
     if (!element.watched) {
         element.watched = true;
+        element.addEventListener("scroll", () => fit(element));
+        new ResizeObserver(() => fit(element)).observe(element);
         // Light and dark swap the theme's variables without running the script again.
         let ground = getComputedStyle(element).getPropertyValue("--st-background-color");
         const watch = setInterval(() => {
@@ -104,5 +125,5 @@ export default function (component) {
             }
         }, 500);
     }
-    return () => {};
+    return () => forget(element);
 }
