@@ -19,11 +19,12 @@ from kb.web import measuring
 PLOTLY_SCRIPT = "/api/plotly.min.js"
 WARM_UP_DELAY = 2.0
 
-# Streamlit needs inline styles, eval (Vega) and blob workers; everything else stays on this host.
+# Streamlit needs inline styles, eval (Vega) and blob workers; everything else stays on this host, its websocket too,
+# which 'self' allows.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' ws: wss:; worker-src 'self' blob:; "
+        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
         "frame-ancestors 'none'; base-uri 'self'; form-action 'self'; object-src 'none'"
     ),
     "X-Content-Type-Options": "nosniff",

@@ -285,6 +285,16 @@ def test_the_security_headers_are_set_and_the_page_cannot_be_framed(page, server
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
+def test_a_script_on_a_page_cannot_reach_another_host(page, server):
+    page.goto(server.url)
+    expect(page.locator("[class*=st-key-tile-]").first).to_be_visible()
+    blocked = page.evaluate("""() => new Promise(blocked => {
+        document.addEventListener("securitypolicyviolation", event => blocked(event.violatedDirective));
+        try { new WebSocket("ws://127.0.0.1:9").onerror = () => blocked("no: it was tried"); } catch {}
+    })""")
+    assert blocked == "connect-src"
+
+
 @pytest.mark.usefixtures("cache")
 def test_claims_are_measured_beside_the_app_without_being_asked(page, start, tmp_path):
     claim = "{says: It cools., check: softmax_temperature.cold_is_arg_max}"
