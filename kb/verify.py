@@ -9,13 +9,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from pathlib import Path
 
 from demos import kit
 from kb.cache import cache_folder
-from kb.card import Problem
-from kb.library import Library
+from kb.card import Named, Problem, nearest
+from kb.library import Library, shown
 from kb.query import Query
 from kb.search import search
 
@@ -94,8 +93,8 @@ def select(library: Library, names: Iterable[str] = ()) -> list[str]:
             if name in entries:
                 chosen |= dict.fromkeys(f"{name}.{check}" for check in entries[name].checks)
         else:
-            near = get_close_matches(name, [*library, *entries], n=1)
-            hint = f" Did you mean {near[0]}?" if near else " `kb demos` lists the demos."
+            near = nearest(name, [*library, *entries])
+            hint = f" Did you mean {near}?" if near else " `kb demos` lists the demos."
             raise VerifyError(f"{name!r} is neither a card, a demo nor a check.{hint}")
     return list(chosen) if names else list(claimed(library))
 
@@ -149,16 +148,13 @@ def problems(library: Library) -> list[Problem]:
         if entry.error
     ]
     for slug in _answering(library, "has:demo OR has:claims"):
-        card, file = library[slug], library.files[slug]
-        for demo in card.demos:
+        file = shown(str(library.files[slug]))
+        for named in (*library.named(slug, "demos"), *library.named(slug, "claims")):
+            demo, _, check = named.name.partition(".")
             if demo not in entries:
-                found.append(_missing(file, "demos", "demo", demo, entries))
-        for claim in card.claims:
-            demo, _, check = (claim.check or "").partition(".")
-            if demo and demo not in entries:
-                found.append(_missing(file, "claims", "demo", demo, entries))
-            elif demo and check not in entries[demo].checks:
-                found.append(_missing(file, "claims", f"check of {demo} named", check, entries[demo].checks))
+                found.append(_missing(file, named, "demo", demo, entries))
+            elif check and check not in entries[demo].checks:
+                found.append(_missing(file, named, f"check of {demo} named", check, entries[demo].checks))
     return found
 
 
@@ -171,10 +167,10 @@ def _answering(library: Library, query: str) -> list[str]:
     return sorted(library if results.behind else (hit.slug for hit in results.hits))
 
 
-def _missing(file: Path, field: str, what: str, name: str, known: Iterable[str]) -> Problem:
-    near = get_close_matches(name, list(known), n=1)
-    mend = f"write {near[0]}." if near else "`kb demos` lists the demos, docs/demos.md their checks."
-    return Problem(f"there is no {what} {name}.", mend, file=str(file), field=field)
+def _missing(file: str, named: Named, what: str, name: str, known: Iterable[str]) -> Problem:
+    near = nearest(name, known)
+    mend = f"write {near}." if near else "`kb demos` lists the demos, docs/demos.md their checks."
+    return Problem(f"there is no {what} {name}.", mend, "error", file, named.line, named.column, named.field)
 
 
 def recorded() -> dict[str, Record]:

@@ -85,6 +85,20 @@ def test_the_problems_name_what_is_missing_and_what_is_nearest(tmp_path):
     assert problem.message == "there is no demo softmax_temperatur." and problem.mend == "write softmax_temperature."
 
 
+def test_the_problems_stand_where_the_missing_thing_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text(
+        "title: A\ndemos: [nowhere, softmax_temperature, ResNet]\nclaims:\n"
+        f"  - {{says: It holds., check: {NAME}}}\n"
+        "  - {says: It does not., check: softmax_temperature.cold_is_arg_min}\n",
+        encoding="utf-8",
+    )
+    assert [str(problem).split(": error")[0] for problem in verify.problems(Library.open(tmp_path))] == [
+        "a.yaml:2:9",
+        "a.yaml:5:33",
+    ]
+
+
 def test_what_cards_claim_is_known_while_another_process_writes_the_index(library, tmp_path, cache, monkeypatch):
     prepare(library)
     (place,) = cache.glob("search/*/*")

@@ -14,7 +14,8 @@ def main() -> None:
     st.caption("The other cards are not affected. A file is read again as soon as you save it.")
     for problem in problems:
         with st.container(border=True):
-            where = f"{problem.file}, line {problem.line}" + (f", {problem.field}" if problem.field else "")
+            line = f"line {problem.line}" if problem.line else ""
+            where = ", ".join(filter(None, (problem.file, line, problem.field)))
             sign = ":red[:material/error:]" if problem.severity == "error" else ":orange[:material/warning:]"
             st.markdown(f"{sign} **{_sentence(problem.message)}**")
             st.markdown(_sentence(problem.mend))
