@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from click.shell_completion import CompletionItem
 
 from demos import kit
 from kb import verify as verifying
-from kb.card import Problem, schema
+from kb.card import Problem, nearest, schema
 from kb.library import Library, LibraryError
 from kb.query import parse
 from kb.search import Hit
@@ -137,7 +136,7 @@ def show(slug: str, as_json: bool) -> None:
     """Print one card."""
     library = _library()
     if slug not in library:
-        raise click.ClickException(f"There is no card {slug!r}." + _nearest(slug, library))
+        raise click.ClickException(f"There is no card {slug!r}." + _did_you_mean(slug, library))
     card = library[slug]
     if as_json:
         _print_json(card.model_dump(mode="json"))
@@ -153,9 +152,9 @@ def show(slug: str, as_json: bool) -> None:
         click.echo(f"\nClaim: {claim.says}" + (f"  [{claim.check}]" if claim.check else ""))
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]}?" if near else ""
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    near = nearest(name, known)
+    return f" Did you mean {near}?" if near else ""
 
 
 @main.command("demos")
@@ -195,7 +194,7 @@ class _DemoCommands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in kit.catalog():
-            raise click.ClickException(f"There is no demo {args[0]!r}." + _nearest(args[0], kit.catalog()))
+            raise click.ClickException(f"There is no demo {args[0]!r}." + _did_you_mean(args[0], kit.catalog()))
         return super().resolve_command(ctx, args)
 
 

@@ -144,6 +144,12 @@ def test_a_bad_card_leaves_the_others_and_gets_a_page_of_its_own(open_page, tmp_
     assert "bad.yaml" in told and "line" in told
 
 
+def test_a_problem_of_a_whole_file_names_no_line(open_page, tmp_path):
+    (tmp_path / "gone.yaml").symlink_to(tmp_path / "nowhere.yaml")
+    where = open_page("problems", notes=tmp_path).caption[-1].value.replace("\\", "")
+    assert where.endswith("gone.yaml")
+
+
 @pytest.mark.parametrize("slug", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
 def test_every_shipped_card_opens(open_page, slug):
     app = open_page("card", id=slug)
@@ -162,6 +168,8 @@ def test_the_readers_language_has_the_first_word(open_page):
 def test_a_card_that_is_not_there_is_a_sentence_not_a_traceback(open_page, slug, told):
     app = open_page("card", id=slug) if slug else open_page("card")
     assert told in _texts(app)
+    near = [link.proto.query_string for link in app.get("page_link")][1:]
+    assert near == (["id=mixup"] if slug else [])
 
 
 @pytest.mark.parametrize("slug", sorted(kit.catalog()))
@@ -193,7 +201,9 @@ def test_a_text_that_cannot_be_read_is_explained_and_the_figure_stays(open_page)
 
 
 def test_a_demo_that_is_not_there_is_a_sentence_not_a_traceback(open_page):
-    assert "There is no demo “softmax_temperatur”" in _texts(open_page("demo", id="softmax_temperatur"))
+    app = open_page("demo", id="softmax_temperatur")
+    assert "There is no demo “softmax_temperatur”" in _texts(app)
+    assert [link.proto.query_string for link in app.get("page_link")][1:] == ["id=softmax_temperature"]
 
 
 @pytest.mark.parametrize("broken", ["run", "readings", "figure"])

@@ -1,11 +1,9 @@
 """One card: its six sections, what it rests on, and where to go from here."""
 
-from difflib import get_close_matches
-
 import streamlit as st
 
 from kb import verify
-from kb.card import Card
+from kb.card import Card, nearest
 from kb.library import Library
 from kb.web import claims, shell
 
@@ -24,13 +22,13 @@ ADDRESSES = {"arxiv": "https://arxiv.org/abs/{}", "doi": "https://doi.org/{}"}
 def main() -> None:
     library, slug = shell.library(), st.query_params.get("id", "")
     if slug not in library:
-        near = get_close_matches(slug, list(library), n=1)
+        near = nearest(slug, library)
         shell.empty(
             f"There is no card “{slug}”." if slug else "No card was asked for.", "The library lists all of them."
         )
         st.page_link("views/library.py", label="To the library", icon=":material/menu_book:")
         if near:
-            shell.card_link(library[near[0]])
+            shell.card_link(library[near])
         return
     card = library[slug]
     text, rail = st.columns([7, 3], gap="large")

@@ -1,6 +1,5 @@
 """One demo: its knobs, its pictures, what to look for, and its claims measured."""
 
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -9,6 +8,7 @@ import streamlit as st
 from demos import kit
 from demos.kit import export
 from kb import verify
+from kb.card import nearest
 from kb.web import claims, controls, shell
 from kb.web.jobs import Results
 from kb.web.plot import plot
@@ -25,13 +25,13 @@ def main() -> None:
     slug = st.query_params.get("id", "")
     entries = kit.catalog()
     if slug not in entries:
-        near = get_close_matches(slug, entries, n=1)
+        near = nearest(slug, entries)
         shell.empty(
             f"There is no demo “{slug}”." if slug else "No demo was asked for.", "The gallery shows all of them."
         )
         st.page_link("views/demos.py", label="To the demos", icon=":material/science:")
         if near:
-            shell.demo_link(near[0], entries[near[0]].title)
+            shell.demo_link(near, entries[near].title)
         return
     entry = entries[slug]
     st.title(shell.plain(entry.title), anchor=False)
