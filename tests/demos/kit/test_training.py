@@ -1,5 +1,7 @@
 import copy
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -66,6 +68,35 @@ def test_one_thread_gives_the_others_back_even_after_an_error():
             assert torch.get_num_threads() == 1
             raise KeyError
         assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_trainings_that_overlap_leave_later_threads_all_of_torchs():
+    a_is_in, b_is_in, a_is_out = threading.Event(), threading.Event(), threading.Event()
+
+    def a():
+        with training.one_thread():
+            a_is_in.set()
+            assert b_is_in.wait(5)
+        a_is_out.set()
+
+    def b():
+        assert a_is_in.wait(5)
+        for _ in range(2):
+            with training.one_thread():
+                assert torch.get_num_threads() == 1
+                b_is_in.set()
+                assert a_is_out.wait(5)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            for done in (pool.submit(a), pool.submit(b)):
+                done.result()
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 2
     finally:
         torch.set_num_threads(before)
 
