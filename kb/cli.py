@@ -1,6 +1,5 @@
 """`kb ...`: everything the app does, from the command line."""
 
-import json
 import os
 import re
 import socket
@@ -14,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from demos import kit
+from demos.kit import export
 from kb import verify as verifying
 from kb.card import Problem, nearest, schema
 from kb.library import Library, LibraryError
@@ -45,7 +45,7 @@ def _library(notes: Path | None = None) -> Library:
 
 
 def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    click.echo(export.json_text(value))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -260,12 +260,8 @@ def _runs(demo: kit.Demo) -> Callable[..., None]:
             for name, reading in demo.readings(params, result).items():
                 click.echo(f"{name}: {reading if isinstance(reading, str) else f'{reading:.6g}'}")
         if json_file:
-            from demos.kit import export
-
             _write(json_file, export.as_json(demo, params, result))
         if html_file:
-            from demos.kit import export
-
             _write(html_file, export.as_html(demo, params, result))
 
     return callback

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from html import escape
 from typing import Any
 
@@ -21,7 +22,26 @@ def as_json(demo: Demo, params: Knobs, result: Any) -> str:
             for caption, figure in demo.figures(params, result).items()
         ],
     }
-    return json.dumps(document, ensure_ascii=False, indent=1, default=_plain)
+    return json_text(document)
+
+
+def json_text(value: object) -> str:
+    """A value as JSON that every reader takes: arrays as lists, null for what is not finite, else text."""
+    return json.dumps(_plain(value), ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case str() | int() | None:
+            return value
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _:
+            return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
 def as_csv(demo: Demo, params: Knobs, result: Any) -> str:
@@ -49,10 +69,6 @@ def _listed(values: Any) -> list[Any]:
     if values is None:
         return []
     return list(values.tolist()) if hasattr(values, "tolist") else list(values)
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def as_html(demo: Demo, params: Knobs, result: Any) -> str:

@@ -1,6 +1,11 @@
 import csv
 import io
 import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
 
 from demos import kit
 from demos.kit import export
@@ -27,3 +32,8 @@ def test_csv_has_a_row_for_every_point():
 def test_html_stands_alone():
     page = export.as_html(DEMO, PARAMS, RESULT)
     assert page.count("plotly.js v") >= 1 and 'src="http' not in page
+
+
+def test_what_is_not_finite_is_null_wherever_it_stands():
+    text = export.json_text({"a": math.nan, "b": (1, -math.inf), "c": torch.tensor([[0.5, math.inf]]), "d": Path("x")})
+    assert json.loads(text, parse_constant=pytest.fail) == {"a": None, "b": [1, None], "c": [[0.5, None]], "d": "x"}
