@@ -73,7 +73,6 @@ def test_an_empty_folder_is_an_empty_library(tmp_path: Path) -> None:
     assert len(library) == 0
     assert library.problems == ()
     assert library.topic_names == TOPICS
-    assert library.topics == {}
 
 
 def test_without_a_folder_the_environment_names_them_or_else_the_shipped_notes_open(
@@ -200,24 +199,13 @@ def test_backlinks_tell_who_points_here_and_why(tmp_path: Path, write: Write) ->
     }
 
 
-def test_topics_tags_years_and_statuses_are_counted_most_first(tmp_path: Path, write: Write) -> None:
-    write("a.yaml", "title: a\ntopic: losses\ntags: [x, y]\nyear: 2017\nstatus: read\n")
-    write("b.yaml", "title: b\ntopic: sampling\ntags: [y]\nyear: 2018\n")
-    write("c.yaml", "title: c\ntopic: sampling\nyear: 2018\n")
-    library = Library.open(tmp_path)
-    assert list(library.topics.items()) == [("sampling", 2), ("losses", 1)]
-    assert list(library.tags.items()) == [("y", 2), ("x", 1)]
-    assert list(library.years.items()) == [(2018, 2), (2017, 1)]
-    assert list(library.statuses.items()) == [("queued", 2), ("read", 1)]
-
-
 def test_a_folder_may_have_topics_of_its_own(tmp_path: Path, write: Write) -> None:
     write("robots/_library.yaml", "topics: {robotics: 机器人}\n")
     write("robots/arms/a.yaml", "title: a\ntopic: robotics\n")
     write("robots/b.yaml", "title: b\ntopic: sampling\n")
     write("c.yaml", "title: c\ntopic: sampling\n")
     library = Library.open(tmp_path)
-    assert library.topics == {"robotics": 1, "sampling": 1}
+    assert [card.topic for card in library.cards.values()] == ["sampling", "robotics", None]
     assert library.topic_names == {**TOPICS, "robotics": "机器人"}
     (problem,) = library.problems
     assert problem.file.endswith("b.yaml")
@@ -235,7 +223,7 @@ def test_topics_that_change_are_applied_to_the_cards_they_concern(
     settings = write("one/_library.yaml", "topics: {robotics: 机器人}\n")
     library = library.reload()
     assert library.problems == ()
-    assert library.topics == {"robotics": 1}
+    assert library["a"].topic == "robotics"
     assert parsed == ["a"]
     settings.write_text("topics: [robotics]\n")
     assert [Path(p.file).name for p in library.reload().problems] == ["_library.yaml", "a.yaml"]
@@ -485,12 +473,6 @@ def test_a_library_cannot_be_changed(tmp_path: Path, write: Write) -> None:
         library.cards["b"] = library["a"]  # type: ignore[index]
     with pytest.raises(AttributeError):
         library.cards = {}  # type: ignore[misc]
-
-
-def test_the_stamps_are_those_of_the_files(tmp_path: Path, write: Write) -> None:
-    path = write("a.yaml", "title: [\n")
-    status = path.stat()
-    assert Library.open(tmp_path).stamps == {path: (status.st_mtime_ns, status.st_size)}
 
 
 def wait_for(holds: Callable[[], bool], seconds: float) -> bool:
