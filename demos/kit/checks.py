@@ -5,6 +5,7 @@ shown but not enforced. The page, `kb verify` and the tests judge the same objec
 """
 
 import itertools
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -13,6 +14,8 @@ from typing import Any, Literal, SupportsFloat
 
 Kind = Literal["law", "finding", "report"]
 Relation = Literal["equal", "at least", "at most", "more than", "less than"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -130,17 +133,13 @@ class Check:
     source: str
     measure: Callable[..., Evidence]
 
-    @property
-    def enforced(self) -> bool:
-        """Whether a failure is a failure: reports are shown, not enforced."""
-        return self.kind != "report"
-
     def run(self, params: Any) -> Outcome:
         """Measures at the given parameters (laws) or at the check's own stated settings (findings and reports)."""
         start = time.perf_counter()
         try:
             evidence, error = (self.measure(params) if self.kind == "law" else self.measure()), ""
         except Exception as problem:  # a broken check is a result to show, not a crash of all the others
+            _log.exception("The check %s could not measure.", self.name)
             evidence, error = None, f"{type(problem).__name__}: {problem}"
         return Outcome(evidence, error, time.perf_counter() - start)
 
