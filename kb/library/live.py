@@ -34,13 +34,16 @@ class LiveLibrary:
         self.close()
 
     def _follow(self) -> None:
-        took = 0.0
+        took, failed = 0.0, False
         while not self._closing.wait(pause(took)):
             start = time.perf_counter()
             try:
                 self.snapshot = self.snapshot.reload()
+                failed = False
             except Exception:
-                logging.getLogger(__name__).exception("The library could not be read again; the last one stays.")
+                if not failed:  # said once, not at every look
+                    logging.getLogger(__name__).exception("The library cannot be read again; the last one stays.")
+                failed = True
             took = time.perf_counter() - start
 
 
