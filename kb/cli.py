@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 from demos import kit
 from demos.kit import export
 from kb import verify as verifying
+from kb.cache import cache_folder
 from kb.card import Problem, nearest, schema
 from kb.library import Library, LibraryError
 from kb.query import parse
@@ -337,8 +338,9 @@ def serve(port: int, address: str, notes: Path | None, measure: bool) -> None:
     host = socket.gethostname() if address == "0.0.0.0" else address
     click.echo(f"{len(library)} cards. Open http://{host}:{port} (stop with Ctrl+C).")
     settings = [f"--server.port={port}", f"--server.address={address}", "--server.headless=true"]
-    # The app's paths and .streamlit/config.toml are found from its own folder.
+    # The app's paths and .streamlit/config.toml are found from its own folder, so no other path may be relative.
     os.environ["KB_MEASURE"] = str(int(measure))
+    os.environ["KB_CACHE"] = str(cache_folder().absolute())
     os.environ["KB_NOTES"] = os.pathsep.join(str(folder.resolve()) for folder in library.folders)
     os.chdir(APP.parent)
     os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(APP), *settings])

@@ -1,12 +1,14 @@
 import json
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from demos import kit
+from kb.cache import cache_folder
 from kb.cli import main
 
 CARD = """\
@@ -209,6 +211,18 @@ def test_serve_says_where_it_listens(notes, monkeypatch, address, host):
     monkeypatch.setattr(os, "environ", {**os.environ})
     output = kb("--notes", notes, "serve", "--address", address, "--port", "8714").output
     assert f"Open http://{host}:8714 (" in output
+
+
+@pytest.mark.parametrize(("name", "inside"), [("KB_CACHE", "."), ("XDG_CACHE_HOME", "kb")])
+def test_serve_keeps_the_cache_that_other_commands_use_though_its_name_is_relative(
+    notes, tmp_path, monkeypatch, name, inside
+):
+    monkeypatch.setattr(os, "execv", lambda *_: None)
+    monkeypatch.setattr(os, "environ", {**os.environ, "KB_CACHE": "", name: "here"})
+    monkeypatch.chdir(tmp_path)
+    kb("--notes", notes, "serve")
+    assert Path.cwd() != tmp_path
+    assert cache_folder() == tmp_path / "here" / inside
 
 
 def test_schema_is_the_json_schema_of_a_card():
