@@ -2,26 +2,20 @@
 
 `python -m benchmarks.pages [DEMO ...] [--presses N] [--soak N]` starts the app and a bare page, presses the arrow key
 on the first slider of each in headless Chromium, and prints the median and the 95th percentile in milliseconds, and the
-ratio to the bare page. With --soak it then moves the last slider N times and prints the server's memory, which must
+ratio to the bare page. With --soak it then moves the first slider N times and prints the server's memory, which must
 stay flat: Streamlit's collection after every run is off.
 Absolute times are noise on a shared machine; the ratio is what counts.
 """
 
 import argparse
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-ROOT = Path(__file__).parent.parent
+from tests.web.running import browsing, serving
+
 BARE = """
 import streamlit as st
 
@@ -48,26 +42,6 @@ CHANGE = """
     });
 }
 """
-
-
-@contextmanager
-def serving(*command: str) -> Iterator[tuple[str, int]]:
-    """The address and the process id of a server started by a command that takes a port last."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", *command, str(port)], cwd=ROOT, stdout=subprocess.DEVNULL)
-    try:
-        for _ in range(300):
-            try:
-                with urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=2):
-                    break
-            except OSError:
-                time.sleep(0.1)
-        yield f"http://localhost:{port}", server.pid
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def presses(page: Page, count: int, selector: str, attribute: str | None) -> list[float]:
@@ -124,35 +98,30 @@ def main() -> None:
     parser.add_argument("--soak", type=int, default=0)
     arguments = parser.parse_args()
     count = arguments.presses
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, browsing() as browser:
         script = Path(folder) / "bare.py"
         script.write_text(BARE, encoding="utf-8")
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
-        )
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         print(f"{'key press to painted':<44}{'p50 ms':>8}{'p95 ms':>8}{'ratio':>9}")
-        options = ("--server.headless=true", "--browser.gatherUsageStats=false", "--server.port")
-        with serving("streamlit", "run", str(script), *options) as (bare_url, _):
-            page.goto(bare_url)
+        with serving(script=script) as server:
+            page.goto(server.url)
             page.wait_for_selector("input[type=range]")
             page.wait_for_timeout(1000)
             times = presses(page, count, "[data-testid=stMarkdown]", None)
             bare = statistics.median(times)
             print(row("a bare page: slider to text", times))
-        with serving("kb.cli", "serve", "--no-measure", "--port") as (url, pid):
+        with serving() as server:
             for demo in arguments.demos:
-                page.goto(f"{url}/demo?id={demo}")
+                page.goto(f"{server.url}/demo?id={demo}")
                 page.wait_for_selector(".kb-plot[data-drawn]", timeout=60_000)
                 page.wait_for_timeout(3000)
                 times = presses(page, count, ".kb-plot", "data-drawn")
                 print(row(f"{demo}: slider to first figure", times, bare))
-            soak(page, arguments.soak, pid)
-            page.goto(url)
+            soak(page, arguments.soak, server.pid)
+            page.goto(server.url)
             page.wait_for_selector("[class*=st-key-tile-]")
             page.wait_for_timeout(1000)
             print(row("library: letter to results", typing(page, count), bare))
-        browser.close()
 
 
 if __name__ == "__main__":

@@ -1,23 +1,20 @@
 """Takes the pictures of docs/ in headless Chromium: one small one of each demo for the gallery, and the README's.
 
-`python docs/pictures.py [DEMO|pages ...]`; without names, every demo and the pages. Run it after a figure has changed.
+`python -m docs.pictures [DEMO|pages ...]`; without names, every demo and the pages. Run it after a figure has changed.
 """
 
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import plotly.io as pio
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from demos import kit
 from demos.kit import style
+from tests.web.running import browsing, serving
 
-ROOT = Path(__file__).parent.parent
-PICTURES = ROOT / "docs" / "pictures"
-PORT = 8599
+PICTURES = Path(__file__).parent / "pictures"
 THUMBNAIL = {"width": 440, "height": 300}
 PAGES = {
     "library": "/",
@@ -50,42 +47,22 @@ def thumbnail(page: Page, slug: str) -> None:
 
 def pages(page: Page) -> None:
     """The README's pictures, from the running app with every claim measured."""
-    kb = [sys.executable, "-m", "kb.cli"]
-    subprocess.run([*kb, "verify", "--unmeasured"], cwd=ROOT, stdout=subprocess.DEVNULL)
-    serve = [*kb, "serve", "--no-measure", "--port", str(PORT)]
-    app = subprocess.Popen(serve, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _wait_for(f"http://localhost:{PORT}/_stcore/health")
+    subprocess.run([sys.executable, "-m", "kb.cli", "verify", "--unmeasured"], stdout=subprocess.DEVNULL)
+    with serving() as server:
         page.set_viewport_size({"width": 1280, "height": 860})
         for name, path in PAGES.items():
-            page.goto(f"http://localhost:{PORT}{path}")
+            page.goto(f"{server.url}{path}")
             page.wait_for_timeout(6000)
             page.screenshot(path=PICTURES / f"page_{name}.png")
             print(f"took docs/pictures/page_{name}.png")
-    finally:
-        app.terminate()
-
-
-def _wait_for(url: str) -> None:
-    for _ in range(300):
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise SystemExit(f"{url} did not answer")
 
 
 if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
-        )
+    with browsing() as browser:
         tab = browser.new_page()
         for name in sys.argv[1:] or [*kit.catalog(), "pages"]:
             if name == "pages":
                 pages(tab)
             else:
                 thumbnail(tab, name)
-        browser.close()
