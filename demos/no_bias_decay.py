@@ -459,7 +459,8 @@ def decay_of_everything_pulls_gamma_down() -> Evidence:
 
 
 @report(
-    "Leaving biases, γ and β out of the decay gains accuracy.", source="Bag of Tricks, Tab. 4, where it gains little"
+    "Leaving biases, γ and β out of the decay gains accuracy.",
+    source="Bag of Tricks, Tab. 4, where it loses 0.03 and 0.34 points",
 )
 def accuracy_gained() -> Evidence:
     right = torch.stack([_trained(seed, 300).accuracy[:, -1] for seed in range(3)]).mean(0)
