@@ -2,7 +2,7 @@
 
 `python -m benchmarks.demos [DEMO ...]` runs each demo at its defaults and at the ends of every knob's range, each in a
 process of its own on one core, and prints seconds to the first frame, the longest wait between two frames, seconds in
-all, seconds at the slowest end with the knob that does it, and the peak memory above that of torch alone.
+all, seconds at the slowest end with the knob that does it, and how far memory peaked above that of the loaded demo.
 """
 
 import itertools
@@ -51,7 +51,9 @@ def measure(slug: str) -> dict[str, object]:
 
 
 def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The most memory this process ever held, MiB."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1024**2
 
 
 def main() -> None:
