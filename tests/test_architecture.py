@@ -1,6 +1,8 @@
 """The arrows of CONTRIBUTING.md: who may import whom, read from the source."""
 
 import ast
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,22 @@ def test_the_command_line_and_the_web_app_never_import_each_other():
 def test_only_the_loader_imports_a_demo():
     for path in _files("kb/**/*.py", "demos/kit/*.py"):
         assert not {name for name in _reaches(path, ["demos"]) if not name.startswith("demos.kit") and name != "demos"}
+
+
+@pytest.mark.parametrize(
+    ("folders", "lists"),
+    [
+        (("kb", "demos"), ("requirements.txt",)),
+        (("tests", "benchmarks", "docs"), ("requirements.txt", "requirements-test.txt")),
+    ],
+)
+def test_every_package_that_is_imported_is_pinned(folders, lists):
+    imported = {
+        name.partition(".")[0]
+        for path in _files(*(f"{folder}/**/*.py" for folder in folders))
+        for name in _imports(path)
+    }
+    distributions = packages_distributions()
+    ours = {"kb", "demos", "tests", *sys.stdlib_module_names}
+    pinned = {line.partition("==")[0] for name in lists for line in (ROOT / name).read_text().splitlines()}
+    assert not [name for name in imported - ours if not pinned & set(distributions[name])]
