@@ -6,7 +6,7 @@ PyYAML's own composer descends in C without a limit (50,000 opening brackets end
 
 import json
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
@@ -16,7 +16,7 @@ ESCAPED = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff"
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _STR = "tag:yaml.org,2002:str"
-_UNCLOSED = re.compile("flow (sequence|mapping)")
+_OPENED_BEFORE = re.compile("flow (sequence|mapping)|simple key|an? (alias|anchor|tag)|end of stream")
 _ENTRY = re.compile(r"(?P<key>\s*(?:- +)*[^\s:#][^:]*):\s+(?P<value>\S.*)")
 
 
@@ -111,77 +111,94 @@ def _unprintable(text: str) -> Unreadable:
     )
 
 
-class _Place(NamedTuple):
-    """Where PyYAML stopped, and what it said."""
-
-    said: str
-    doing: str
-    line: str  # that line's text
-    column: int  # counts from 0
-
-
 def _explained(error: yaml.MarkedYAMLError, text: str) -> Unreadable:
     said, doing = error.problem or "", error.context or ""
-    opened_before = "end of stream" in said or "simple key" in doing or _UNCLOSED.search(doing)
-    mark = (error.context_mark if opened_before else None) or error.problem_mark
+    mark = (error.context_mark if _OPENED_BEFORE.search(f"{doing}: {said}") else None) or error.problem_mark
     if mark is None:
         return Unreadable(f"this is not YAML: {said}.", "compare it with another card.")
     lines = text.splitlines()
     line = lines[mark.line] if mark.line < len(lines) else ""
-    message, mend = _plain_english(_Place(said, doing, line, mark.column))
+    message, mend = _plain_english(said, doing, line, mark.column)
     return Unreadable(message, mend, mark.line + 1, mark.column + 1)
 
 
-def _plain_english(at: _Place) -> tuple[str, str]:
-    here = at.line[at.column : at.column + 1]
-    entry = _ENTRY.fullmatch(at.line)
-    in_quotes = f"{entry['key'].lstrip()}: {quoted(entry['value'])}" if entry else "the whole value in quotes"
+def _plain_english(said: str, doing: str, line: str, column: int) -> tuple[str, str]:
+    """The message and the mend for what PyYAML `said`, and what it was `doing`, at a column (from 0) of a line."""
+    entry = _ENTRY.fullmatch(line)
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        where = "after a tab"
+    elif entry and column > entry.start("value"):
+        where = "in a value"
+    else:
+        where = "in an indented line" if line[:1].isspace() else "in a line of its own"
+    escape = line.rfind("\\", 0, column + 1)
+    words = {
+        "said": said,
+        "here": line[column : column + 1],
+        "escape": line[escape : escape + 2],
+        "in_quotes": f"{entry['key'].lstrip()}: {quoted(entry['value'])}" if entry else "the whole value in quotes",
+    }
+    message, mend = next(
+        (message, mend)
+        for pattern, only, message, mend in _ENGLISH
+        if re.search(pattern, f"{doing}: {said}") and only in ("", where)
+    )
+    return message.format(**words), mend.format(**words)
 
-    if "\t" in at.line[: len(at.line) - len(at.line.lstrip())]:
-        return "a tab indents this line, and YAML counts spaces only.", "replace the tab with spaces."
-    if at.said.startswith("mapping values are not allowed"):
-        if entry and at.column > entry.start("value"):
-            return "a colon and a space stand inside a value without quotes.", f"write {in_quotes}."
-        if not at.line[:1].isspace():
-            return "the line above is not `key: value`.", "write a colon and a space after its key."
-        return (
-            "this key is indented deeper than the line above, so YAML takes it for a part of that value.",
-            "start it in the same column as the keys around it.",
-        )
-    if "quoted scalar" in at.doing and "end of stream" in at.said:
-        return "the quote that opens here is never closed.", "close it at the end of the value."
-    if "quoted scalar" in at.doing:
-        escape = at.line.rfind("\\", 0, at.column + 1)
-        return (
-            f"a backslash in double quotes starts an escape, and {at.line[escape : escape + 2]} is none.",
-            "use single quotes, in which a backslash is a backslash.",
-        )
-    if "flow node" in at.doing:
-        return (
-            "a value is missing here, or a bracket is not closed.",
-            "delete a comma too many; close the bracket; put a value that starts with a bracket in quotes.",
-        )
-    if _UNCLOSED.search(at.doing):
-        return (
-            f"the {here} that opens here is not closed, or a comma or quotes are missing inside it.",
-            f"close it; a value that starts with {here} and is plain text goes in quotes, and so does one inside it "
-            "that holds a comma or a colon.",
-        )
-    if "simple key" in at.doing:
-        return (
-            "this line is neither `key: value` nor indented as a part of the value above.",
-            "indent it, or write a colon and a space after the key.",
-        )
-    if "block scalar" in at.doing:
-        return "text follows | or > on its line.", "start the text on the next line, indented by two spaces."
-    if "alias" in at.doing or "anchor" in at.doing or "tag" in at.doing or "cannot start any token" in at.said:
-        return f"a value without quotes cannot start with {here or at.line[at.column - 1 :]}.", f"write {in_quotes}."
-    if "sequence entries are not allowed" in at.said:
-        return "a list with dashes starts on its key's own line.", "start each `- ` on a line of its own."
-    if entry and at.column > entry.start("value"):
-        return "text follows the closing quote or bracket of this value.", f"write {in_quotes}."
-    if "block" in at.doing:
-        return "this line's indentation fits no line above.", "start it in the same column as its neighbors."
-    if "document start" in at.said:
-        return "a second document starts here.", "keep one card in a file: move the rest into its own."
-    return f"this is not YAML: {at.said}.", "compare it with another card."
+
+# A pattern for what PyYAML was doing and said, where that was (if it matters), what it means and how to mend it; the
+# first that fits counts.
+_ENGLISH = (
+    ("", "after a tab",
+     "a tab indents this line, and YAML counts spaces only.",
+     "replace the tab with spaces."),
+    ("mapping values are not allowed", "in a value",
+     "a colon and a space stand inside a value without quotes.",
+     "write {in_quotes}."),
+    ("mapping values are not allowed", "in a line of its own",
+     "the line above is not `key: value`.",
+     "write a colon and a space after its key."),
+    ("mapping values are not allowed", "",
+     "this key is indented deeper than the line above, so YAML takes it for a part of that value.",
+     "start it in the same column as the keys around it."),
+    ("quoted scalar.*end of stream", "",
+     "the quote that opens here is never closed.",
+     "close it at the end of the value."),
+    ("quoted scalar", "",
+     "a backslash in double quotes starts an escape, and {escape} is none.",
+     "use single quotes, in which a backslash is a backslash."),
+    ("flow node", "",
+     "a value is missing here, or a bracket is not closed.",
+     "delete a comma too many; close the bracket; put a value that starts with a bracket in quotes."),
+    ("flow (sequence|mapping)", "",
+     "the {here} that opens here is not closed, or a comma or quotes are missing inside it.",
+     "close it; a value that starts with {here} and is plain text goes in quotes, and so does one inside it that holds "
+     "a comma or a colon."),
+    ("simple key", "",
+     "this line is neither `key: value` nor indented as a part of the value above.",
+     "indent it, or write a colon and a space after the key."),
+    ("block scalar", "",
+     "text follows | or > on its line.",
+     "start the text on the next line, indented by two spaces."),
+    ("alias|anchor|tag|cannot start any token", "in a value",
+     "a value without quotes cannot start with {here}.",
+     "put what starts with {here} in quotes."),
+    ("alias|anchor|tag|cannot start any token", "",
+     "a value without quotes cannot start with {here}.",
+     "write {in_quotes}."),
+    ("sequence entries are not allowed", "",
+     "a list with dashes starts on its key's own line.",
+     "start each `- ` on a line of its own."),
+    ("", "in a value",
+     "text follows the closing quote or bracket of this value.",
+     "write {in_quotes}."),
+    ("document start", "",
+     "a second document starts here.",
+     "keep one card in a file: move the rest into its own."),
+    ("block", "",
+     "this line's indentation fits no line above.",
+     "start it in the same column as its neighbors."),
+    ("", "",
+     "this is not YAML: {said}.",
+     "compare it with another card."),
+)  # fmt: skip
