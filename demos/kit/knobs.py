@@ -36,13 +36,17 @@ class Knob:
         doc: what it is, with its symbol, in a few words.
         unit: unit of the value, shown beside it.
         view: True when it changes only what is drawn of a result, so that turning it does not run the method again.
-        when: (other knob, its values) for which this one matters; elsewhere the page hides it.
+        when: (an earlier knob, its values) for which this one matters; elsewhere the page hides it.
     """
 
     doc: str = ""
     unit: str = ""
     view: bool = False
     when: tuple[str, tuple[object, ...]] | None = None
+
+    def relevant(self, others: Mapping[str, Any]) -> bool:
+        """Whether it matters where the other knobs have these values."""
+        return self.when is None or others[self.when[0]] in self.when[1]
 
     def accept(self, value: Any) -> Any:
         """The value in its own type; ValueError where it is not legal."""
@@ -347,11 +351,6 @@ class Knobs:
     def run_key(self) -> tuple[Any, ...]:
         """The values on which the result depends: those of the knobs that do not merely change the view."""
         return tuple(getattr(self, name) for name, knob in knobs(type(self)).items() if not knob.view)
-
-    def relevant(self, name: str) -> bool:
-        """Whether the named knob matters at the present values of the others."""
-        when = knobs(type(self))[name].when
-        return when is None or getattr(self, when[0]) in when[1]
 
     def but(self, **changes: Any) -> Self:
         """The same parameters with some changed."""

@@ -32,8 +32,7 @@ def set_widgets(demo: kit.Demo, params: kit.Knobs) -> None:
     """Turns every widget to the given parameters."""
     for name, knob in kit.knobs(demo.params).items():
         value = getattr(params, name)
-        typed = isinstance(knob, kit.Numbers | kit.Text)
-        st.session_state[_key(demo, name)] = knob.write(value) if typed else value
+        st.session_state[_key(demo, name)] = knob.write(value) if _typed(knob) else value
         if isinstance(knob, kit.Range) and knob.log:
             st.session_state[_key(demo, name) + ".stops"] = _log_stops(knob, value)
 
@@ -49,32 +48,25 @@ def turned(demo: kit.Demo) -> kit.Knobs:
     values: dict[str, Any] = {}
     declared = kit.knobs(demo.params)
     for name, knob in declared.items():
-        if _relevant(knob, values):
-            try:
-                values[name] = good[name] = _widget(demo, name, knob)
-            except kit.BadValue as problem:
+        drawn = knob.relevant(values)
+        try:
+            values[name] = good[name] = _widget(demo, name, knob) if drawn else _kept(demo, name, knob)
+        except kit.BadValue as problem:
+            if drawn:
                 st.error(str(problem), icon=":material/error:")
-                values[name] = good.get(name, getattr(demo.params(), name))
-        else:
-            values[name] = _state(demo, name, knob)
+            values[name] = good.get(name, getattr(demo.params(), name))
     return demo.params(**values)
 
 
-def _relevant(knob: kit.Knob, values: dict[str, Any]) -> bool:
-    return knob.when is None or values.get(knob.when[0]) in knob.when[1]
-
-
-def _state(demo: kit.Demo, name: str, knob: kit.Knob) -> Any:
-    """A hidden knob's value: kept, though its widget is not drawn."""
+def _kept(demo: kit.Demo, name: str, knob: kit.Knob) -> Any:
+    """The value of a knob that is not drawn, which the session would forget."""
     key = _key(demo, name)
-    default = getattr(demo.params(), name)
-    st.session_state[key] = value = st.session_state.get(
-        key, knob.write(default) if isinstance(default, str) else default
-    )
-    try:
-        return kit.read_value(name, knob, value) if isinstance(knob, kit.Numbers | kit.Text) else knob.accept(value)
-    except ValueError:
-        return default
+    value = st.session_state[key] = st.session_state[key]
+    return kit.read_value(name, knob, value) if _typed(knob) else value
+
+
+def _typed(knob: kit.Knob) -> bool:
+    return isinstance(knob, kit.Numbers | kit.Text)
 
 
 def _key(demo: kit.Demo, name: str) -> str:

@@ -200,6 +200,16 @@ def test_a_text_that_cannot_be_read_is_explained_and_the_figure_stays(open_page)
     assert not app.exception
 
 
+def test_a_knob_keeps_what_was_typed_while_another_hides_it(open_page):
+    app = open_page("demo", id="monte_carlo_area", shape="typed")
+    app.text_input(key="monte_carlo_area.inequality").set_value("x +").run()
+    assert "is not an inequality" in app.error[0].value
+    app.radio(key="monte_carlo_area.shape").set_value("circle").run()
+    assert not app.error and not app.exception
+    app.radio(key="monte_carlo_area.shape").set_value("typed").run()
+    assert app.text_input(key="monte_carlo_area.inequality").value == "x +" and app.error
+
+
 def test_a_demo_that_is_not_there_is_a_sentence_not_a_traceback(open_page):
     app = open_page("demo", id="softmax_temperatur")
     assert "There is no demo “softmax_temperatur”" in _texts(app)

@@ -72,8 +72,9 @@ def test_the_key_of_a_result_leaves_out_what_only_changes_the_view():
 
 
 def test_a_knob_matters_only_where_its_condition_holds():
-    assert not Params().relevant("step")
-    assert Params(sampler="sobol").relevant("step")
+    step = knobs(Params)["step"]
+    assert not step.relevant({"sampler": "uniform"})
+    assert step.relevant({"sampler": "sobol"}) and knobs(Params)["sampler"].relevant({})
 
 
 def test_a_field_without_a_knob_is_an_error_of_the_author():
