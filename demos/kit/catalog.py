@@ -10,7 +10,6 @@ import hashlib
 import inspect
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -153,8 +152,8 @@ class Demo:
 
     @property
     def digest(self) -> str:
-        """Of the source that runs and of the kit that this process imported: what its results may be cached by."""
-        return _digest(self.source, _KIT)
+        """Of the source that runs and of the kit that it stands on: what its results may be cached by."""
+        return _digest(self.source, *sorted(_KITS))
 
     @property
     def params(self) -> type[Knobs]:
@@ -214,14 +213,11 @@ def load(slug: str, folder: Path = FOLDER) -> Demo:
         raise DemoError(f"demos/{slug}.py is broken: {entries[slug].error}")
     file = folder / f"{slug}.py"
     try:
+        _KITS.add(_kit())
         source = file.read_bytes()
-        with _IMPORTING:
-            return Demo(entries[slug], _module(file, source), source)
+        return Demo(entries[slug], _module(file, source), source)
     except Exception as problem:  # any error of the demo's own code is the author's to read, with the file's name
         raise DemoError(f"demos/{slug}.py cannot be imported: {type(problem).__name__}: {problem}") from problem
-
-
-_IMPORTING = threading.Lock()
 
 
 @lru_cache(maxsize=512)
@@ -243,8 +239,8 @@ def digests(folder: Path = FOLDER) -> dict[str, str]:
     return found
 
 
-def _digest(source: bytes, kit: bytes) -> str:
-    return hashlib.sha256(kit + source).hexdigest()[:16]
+def _digest(source: bytes, *kits: bytes) -> str:
+    return hashlib.sha256(b"".join([*kits, source])).hexdigest()[:16]
 
 
 def _kit() -> bytes:
@@ -252,4 +248,5 @@ def _kit() -> bytes:
     return hashlib.sha256(b"".join(sources)).digest()
 
 
-_KIT = _kit()
+# The kit as this process imported it; where it was edited before the last of its modules was imported, one of both.
+_KITS = {_kit()}

@@ -91,18 +91,19 @@ def test_a_demo_that_no_longer_imports_leaves_the_loaded_one_alone(toy):
     assert old.checks["floats"].run(old.params()).holds
 
 
-def test_what_runs_on_an_older_kit_than_the_disks_has_another_digest(toy, tmp_path):
+def test_a_process_whose_kit_was_edited_has_no_digest_of_the_disks_even_when_the_edit_is_taken_back(toy, tmp_path):
     shutil.copytree(Path(kit.__file__).parent, tmp_path / "demos" / "kit")
     shutil.copy(toy, tmp_path / "demos")
     code = """if True:
         from pathlib import Path
         from demos import kit
-        before = kit.load("toy")
-        assert before.digest == kit.digests()["toy"]
-        with Path("demos/kit/checks.py").open("a") as file:
-            file.write("# edited")
-        after = kit.load("toy")
-        assert before.digest == after.digest != kit.digests()["toy"]
+        demo, file = kit.load("toy"), Path("demos/kit/training.py")
+        before = file.read_bytes()
+        assert demo.digest == kit.digests()["toy"]
+        file.write_bytes(before + b"# edited")
+        assert demo.digest != kit.digests()["toy"] != kit.load("toy").digest
+        file.write_bytes(before)
+        assert demo.digest == kit.load("toy").digest != kit.digests()["toy"]
     """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
