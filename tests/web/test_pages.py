@@ -227,6 +227,18 @@ def test_a_demo_that_fails_says_so_in_words_and_keeps_its_knobs(open_page, monke
     assert app.button(key="reset") and not app.exception
 
 
+@pytest.mark.usefixtures("cache")
+def test_an_edited_demo_is_shown_run_and_measured_as_it_is_now(open_page, toy):
+    app = open_page("demo", id="toy")
+    app.button(key="toy.measure").click().run()
+    assert "return abs(loss - level)" in app.code[-1].value and "measured <b>1</b>" in _texts(app)
+    toy.write_text(toy.read_text(encoding="utf-8").replace("abs(loss - level)", "-abs(loss - level)"), encoding="utf-8")
+    app = open_page("demo", id="toy")
+    assert "return -abs(loss - level)" in app.code[-1].value and "Not measured yet" in _texts(app)
+    app.button(key="toy.measure").click().run()
+    assert "does not hold here" in _texts(app)
+
+
 def test_the_gallery_names_every_demo(open_page):
     app = open_page("demos")
     told = _texts(app)
