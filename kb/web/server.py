@@ -79,7 +79,7 @@ async def _warm_up() -> None:
 @asynccontextmanager
 async def lifespan(_: Any) -> AsyncIterator[None]:
     """Loads torch in the background once the first page is out, then measures what no one measured here yet."""
-    background = asyncio.create_task(measuring.measure(after=_warm_up()))
+    background = asyncio.create_task(measuring.measure_unmeasured(after=_warm_up()))
     yield
     background.cancel()
     with suppress(asyncio.CancelledError):

@@ -61,11 +61,15 @@ def _claims(library: Library, named: Mapping[str, tuple[str, ...]], following: b
 
 
 def _measured(checks: list[str]) -> dict[str, verify.Record]:
-    records = {}
+    records: dict[str, verify.Record] = {}
     progress = st.progress(0.0, text="Loading torch …")
-    for done, record in enumerate(verify.verify(checks), start=1):
+
+    def say(text: str) -> None:
+        progress.progress(len(records) / len(checks), text=text)
+
+    for record in measuring.measured(checks, say):
         records[record.name] = record
-        progress.progress(done / len(checks), text=f"{done} of {len(checks)}: {record.claim}")
+        say(f"{len(records)} of {len(checks)}: {shell.plain(record.claim)}")
     progress.empty()
     return records
 
