@@ -53,7 +53,7 @@ def turned(demo: kit.Demo) -> kit.Knobs:
             values[name] = good[name] = _widget(demo, name, knob) if drawn else _kept(demo, name, knob)
         except kit.BadValue as problem:
             if drawn:
-                st.error(str(problem), icon=":material/error:")
+                st.error(shell.plain(str(problem)), icon=":material/error:")
             values[name] = good.get(name, getattr(demo.params(), name))
     return demo.params(**values)
 

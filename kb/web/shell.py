@@ -1,6 +1,7 @@
 """What stands on every page: the library as it is on disk now, the reading room's style, and links."""
 
 import html
+import string
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ SCRIPT = Path(__file__).with_name("page.js")
 CHECK_FOR_EDITS = 1.0
 LANGUAGES = ("English", "中文")
 COOKIE = "kb_language"
+_ESCAPED = str.maketrans({sign: f"\\{sign}" for sign in string.punctuation})  # Markdown takes each of them so
 
 
 @st.cache_resource(on_release=LiveLibrary.close)
@@ -124,14 +126,18 @@ def card_link(card: Card, label: str = "") -> None:
 
 def demo_link(slug: str, label: str, *, icon: str | None = None) -> None:
     """A link to a demo's page."""
-    st.page_link("views/demo.py", label=label, icon=icon, query_params={"id": slug})
+    st.page_link("views/demo.py", label=plain(label), icon=icon, query_params={"id": slug})
+
+
+def place(file: Path) -> str:
+    """A file as readers name it, within its folder of notes: where that stands on the server is not theirs to know."""
+    folder = next((folder for folder in library().folders if file.is_relative_to(folder)), None)
+    return str(file.relative_to(folder.parent) if folder else file)
 
 
 def plain(text: str) -> str:
     """A text made safe to stand in Markdown as itself."""
-    for character in r"\`*_{}[]<>#$:~|":
-        text = text.replace(character, "\\" + character)
-    return text
+    return text.translate(_ESCAPED)
 
 
 def escape(text: str) -> str:

@@ -163,6 +163,48 @@ def test_a_bad_value_in_a_link_is_named_and_the_default_taken(page, server):
     assert not page.trouble
 
 
+def test_a_link_cannot_put_a_link_of_its_own_into_the_page(page, server):
+    page.goto(f"{server.url}/demo?id=softmax_temperature&temperature=[win a prize](https://evil.example)&logits=[1](x)")
+    expect(page.get_by_text("'[win a prize](https://evil.example)' is not a number")).to_be_visible()
+    expect(page.get_by_text("'[1](x)' is not 2 to 12 numbers")).to_be_visible()
+    expect(page.get_by_role("link", name=re.compile("^(win a prize|1)$"))).to_have_count(0)
+    box = page.get_by_role("textbox", name="Logits")
+    box.fill("[1](x)")
+    box.press("Enter")
+    expect(page.get_by_text("'[1](x)' is not 2 to 12 numbers")).to_have_count(2)
+    expect(page.get_by_role("link", name="1", exact=True)).to_have_count(0)
+
+
+def test_whatever_a_card_says_is_shown_as_itself_on_every_page(page, start, tmp_path):
+    odd = "<img src=x onerror=alert(1)> [prize](/demos) *x* _y_ ~~z~~ `c` :red[r] :material/info: &amp; $x$ # {t}"
+    one_line = ("title", "title_zh", "venue")
+    lists = ("authors", "tags", "aliases", "unverified")
+    card = {name: f"{name} {odd}" for name in one_line} | {name: [f"{name} {odd}"] for name in lists}
+    card["related"] = [{"card": "other", "why": f"related {odd}"}]
+    card["claims"] = [{"says": f"says {odd}", "check": "softmax_temperature.cold_is_arg_max"}]
+    card["corrections"] = [{name: f"{name} {odd}" for name in ("said", "right", "why")}]
+    card["links"] = {"code": "https://evil.example/<img/src=x>"}
+    card["Key"] = card["summary_zh"] = "Here Markdown counts, <img src=x onerror=alert(1)> HTML does not."
+    (tmp_path / "odd.yaml").write_text(json.dumps(card), encoding="utf-8")
+    (tmp_path / "other.yaml").write_text("title: Other", encoding="utf-8")
+    (tmp_path / "[prize](demos) <img src=x>.yaml").write_text("title: Bad", encoding="utf-8")
+    url = start(notes=tmp_path).url
+    in_card = [*one_line, *lists, "related", "says", "said", "right", "why"]
+    for path, shown in {
+        "/card?id=odd": [f"{name} {odd}" for name in in_card] + ["evil.example/<img/src=x>", "<img src=x onerror"],
+        "/": [f"{name} {odd}" for name in ("title", "title_zh", "authors", "tags")],
+        "/?q=prize": [f"{name} {odd}" for name in ("title", "title_zh", "tags")],
+        "/claims": [f"says {odd}"],
+        "/problems": ["[prize](demos) <img src=x>.yaml"],
+    }.items():
+        page.goto(url + path)
+        for text in shown:
+            expect(page.get_by_text(text).first).to_be_visible()
+        assert page.locator("img[src=x]").count() == 0
+        assert page.get_by_role("link", name="prize", exact=True).count() == 0
+    assert not page.trouble
+
+
 def test_a_preset_and_reset_turn_the_knobs(page, server):
     page.goto(f"{server.url}/demo?id=softmax_temperature")
     page.get_by_role("button", name="T = 1: plain softmax").click()

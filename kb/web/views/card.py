@@ -5,7 +5,7 @@ import streamlit as st
 from kb import verify
 from kb.card import Card, nearest
 from kb.library import Library
-from kb.web import claims, shell
+from kb.web import claims, measuring, shell
 
 SIGNS = {
     "Key": "🔑 Key",
@@ -73,8 +73,8 @@ def _claims(card: Card) -> None:
         checks = [claim.check for claim in card.claims if claim.check]
         if checks and st.button("Measure them now", icon=":material/play_arrow:", key="measure"):
             with st.status(f"Measuring {len(checks)} claims …") as status:
-                for record in verify.verify(checks):
-                    status.update(label=f"Measured: {record.claim}")
+                for record in measuring.measured(checks, lambda text: status.update(label=text)):
+                    status.update(label=f"Measured: {shell.plain(record.claim)}")
                 status.update(label="All measured.", state="complete")
         records = verify.recorded()
         for claim in card.claims:
@@ -89,9 +89,9 @@ def _corrections(card: Card) -> None:
     st.subheader("Corrected from the original notes", anchor="corrections")
     with st.container(key="corrections"):
         for correction in card.corrections:
-            st.markdown(f"~~{shell.plain(correction.said)}~~  \n{correction.right}")
+            st.markdown(f"~~{shell.plain(correction.said)}~~  \n{shell.plain(correction.right)}")
             if correction.why:
-                st.caption(correction.why)
+                st.caption(shell.plain(correction.why))
 
 
 def _facts(library: Library, card: Card) -> None:
@@ -117,7 +117,7 @@ def _facts(library: Library, card: Card) -> None:
     mentioned = {related.card for related in card.related}
     back = [(link.card, link.why) for link in library.backlinks.get(card.slug, ()) if link.card not in mentioned]
     _neighbors(library, "Linked from", back)
-    st.html(f"<p class='kb-quiet'>Edit this card: {shell.escape(str(library.files[card.slug]))}</p>")
+    st.html(f"<p class='kb-quiet'>Edit this card: {shell.escape(shell.place(library.files[card.slug]))}</p>")
 
 
 def _address(kind: str, link: str) -> str:
@@ -134,7 +134,7 @@ def _neighbors(library: Library, title: str, links: list[tuple[str, str]]) -> No
     for slug, why in known:
         shell.card_link(library[slug])
         if why:
-            st.caption(why)
+            st.caption(shell.plain(why))
 
 
 main()

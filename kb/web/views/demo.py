@@ -1,5 +1,6 @@
 """One demo: its knobs, its pictures, what to look for, and its claims measured."""
 
+import logging
 from functools import partial
 from typing import Any
 
@@ -9,11 +10,13 @@ from demos import kit
 from demos.kit import export
 from kb import verify
 from kb.card import nearest
-from kb.web import claims, controls, shell
+from kb.web import claims, controls, measuring, shell
 from kb.web.jobs import Results
 from kb.web.plot import plot
 
 FRAME_EVERY = 0.2
+
+_log = logging.getLogger("kb.web.views.demo")  # a page's own name is "__main__"
 
 
 @st.cache_resource
@@ -39,11 +42,11 @@ def main() -> None:
         with st.spinner("Loading torch …", show_time=False):
             demo = kit.load(slug)
     except kit.DemoError as problem:
-        st.error(f"{problem} The other demos are not affected.", icon=":material/error:")
+        st.error(f"{shell.plain(str(problem))} The other demos are not affected.", icon=":material/error:")
         return
     st.markdown(shell.plain(entry.summary))
     for bad in controls.opened(demo):
-        st.warning(f"In the link, {bad} The default is used.", icon=":material/link_off:")
+        st.warning(f"In the link, {shell.plain(str(bad))} The default is used.", icon=":material/link_off:")
     st.latex(entry.formula)
     _play(demo)
     _below(demo)
@@ -79,6 +82,7 @@ def _result(demo: kit.Demo, params: kit.Knobs, running: bool) -> tuple[Any, str]
         try:
             return _results().live(demo, params), ""
         except Exception as problem:  # a demo's own failure is the reader's to see, in words
+            _log.exception("The demo %s failed.", demo.slug)
             return None, _failed("demo", problem)
     job = st.session_state["job"] = _results().train(demo, params, before=st.session_state.get("job"))
     job.first.wait(timeout=1.0)
@@ -100,6 +104,7 @@ def _draw(demo: kit.Demo, params: kit.Knobs, result: Any) -> None:
     try:
         readings, figures = demo.readings(params, result), demo.figures(params, result)
     except Exception as problem:
+        _log.exception("Drawing the demo %s failed.", demo.slug)
         st.markdown(_failed("drawing", problem))
         return
     texts = {name: value if isinstance(value, str) else claims.number(value) for name, value in readings.items()}
@@ -164,13 +169,12 @@ def _checks(demo: kit.Demo) -> None:
     params = params if slug == demo.slug else demo.params()
     records = {name: record for name, record in verify.recorded().items() if record.demo == demo.slug}
     if st.button("Measure them now, at these settings", icon=":material/play_arrow:", key=f"{demo.slug}.measure"):
+        names = [f"{demo.slug}.{name}" for name in demo.checks]
+        at = params if params != demo.params() else None
         with st.status("Measuring …") as status:
-            for name, check in demo.checks.items():
-                status.update(label=f"Measuring: {check.says}")
-                record = verify.measure(f"{demo.slug}.{name}", params, demo=demo)
+            for record in measuring.measured(names, lambda text: status.update(label=text), params=at, demo=demo):
+                status.update(label=f"Measured: {shell.plain(record.claim)}")
                 records[record.name] = record
-                if params == demo.params() or check.kind != "law":
-                    verify.remember([record])
             status.update(label="All measured; laws at the settings above.", state="complete")
     for name, check in demo.checks.items():
         claims.claim(check.says, records.get(f"{demo.slug}.{name}"), kind=check.kind, source=check.source)

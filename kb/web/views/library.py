@@ -118,7 +118,7 @@ def _facets(library: Library, results: Results) -> None:
 
 def _counted(counts: Mapping[str, int], names: Mapping[str, str], value: str) -> str:
     """A facet's value by its name in the reader's language, with how many of the answers have it."""
-    return f"{names.get(value, value.replace('_', ' '))} · {counts.get(value, 0)}"
+    return f"{shell.plain(names.get(value, value.replace('_', ' ')))} · {counts.get(value, 0)}"
 
 
 def _notices(library: Library, results: Results) -> None:

@@ -1,5 +1,7 @@
 """What is wrong with the library's files, and how to mend each."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from kb.web import shell
@@ -15,7 +17,7 @@ def main() -> None:
     for problem in problems:
         with st.container(border=True):
             line = f"line {problem.line}" if problem.line else ""
-            where = ", ".join(filter(None, (problem.file, line, problem.field)))
+            where = ", ".join(filter(None, (shell.place(Path(problem.file)), line, problem.field)))
             sign = ":red[:material/error:]" if problem.severity == "error" else ":orange[:material/warning:]"
             st.markdown(f"{sign} **{_sentence(problem.message)}**")
             st.markdown(_sentence(problem.mend))
