@@ -472,6 +472,7 @@ def test_a_number_of_a_hundred_thousand_digits_is_kept_as_text() -> None:
         assert card.extra["foo"] == digits
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from("ab:# -\t\n[]{},'\"|>&*!%@`?\\0\x07é中🎓")))
 def test_any_text_is_read_or_explained(text: str) -> None:
     for whole in (text, f"title: a\nKey: {text}", f"title: a\nrelated:\n  {text}"):
