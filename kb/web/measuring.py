@@ -29,7 +29,7 @@ def measured(
     """Runs checks, each in its turn among those of all readers, so that many who ask do not take the whole machine.
 
     Remembers each record, but for those of laws that were tried at `params`. `say` is told of the waiting, again and
-    again: there Streamlit ends the run of a reader who left.
+    again: there Streamlit ends the run of a reader who turned to another page.
     """
     for name in checks:
         while not _turn.acquire(timeout=PATIENCE):

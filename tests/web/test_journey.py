@@ -163,7 +163,7 @@ def test_a_bad_value_in_a_link_is_named_and_the_default_taken(page, server):
     assert not page.trouble
 
 
-def test_a_link_cannot_put_a_link_of_its_own_into_the_page(page, server):
+def test_a_link_cannot_hide_another_behind_words_of_its_own(page, server):
     page.goto(f"{server.url}/demo?id=softmax_temperature&temperature=[win a prize](https://evil.example)&logits=[1](x)")
     expect(page.get_by_text("'[win a prize](https://evil.example)' is not a number")).to_be_visible()
     expect(page.get_by_text("'[1](x)' is not 2 to 12 numbers")).to_be_visible()
