@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-import tantivy
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -705,36 +704,26 @@ def test_an_index_of_another_format_is_not_read_but_built_again(library, cache, 
     assert found(library, "gumbel") == ["gumbel_softmax"]
 
 
-def test_while_another_process_writes_the_old_index_answers_and_a_line_says_so(notes, library, cache, monkeypatch):
-    prepare(library)
-    (place,) = cache.glob("search/*/*")
-    writer = tantivy.Index.open(str(place)).writer(15_000_000, 1)
-    monkeypatch.setattr(index, "PATIENCE", 0.1)
-    write(notes, {"new": "title: A zebra", "moco": "title: Another zebra"})
-    changed = library.reload()
-    results = search(changed, "momentum")
-    assert [hit.slug for hit in results.hits] == ["moco"]
-    assert results.behind == 2
-    assert any("2" in notice for notice in results.notices)
-    del writer
+def test_while_another_process_writes_the_old_index_answers_and_a_line_says_so(notes, library, another_writes):
+    with another_writes(library):
+        write(notes, {"new": "title: A zebra", "moco": "title: Another zebra"})
+        changed = library.reload()
+        results = search(changed, "momentum")
+        assert [hit.slug for hit in results.hits] == ["moco"]
+        assert results.behind == 2
+        assert any("2" in notice for notice in results.notices)
     assert set(found(changed, "zebra")) == {"new", "moco"}
     assert search(changed, "zebra").notices == ()
 
 
-def test_a_card_deleted_while_another_process_writes_is_not_found_and_soon_forgotten(
-    notes, library, cache, monkeypatch
-):
-    prepare(library)
-    (place,) = cache.glob("search/*/*")
-    writer = tantivy.Index.open(str(place)).writer(15_000_000, 1)
-    monkeypatch.setattr(index, "PATIENCE", 0.1)
-    (notes / "moco.yaml").unlink()
-    after = library.reload()
-    during = search(after, "")
-    assert during.behind == 1
-    assert {hit.slug for hit in during.hits} == set(after)
-    assert all(hit.why is not None for hit in search(after, "momentum").hits)
-    del writer
+def test_a_card_deleted_while_another_process_writes_is_not_found_and_soon_forgotten(notes, library, another_writes):
+    with another_writes(library):
+        (notes / "moco.yaml").unlink()
+        after = library.reload()
+        during = search(after, "")
+        assert during.behind == 1
+        assert {hit.slug for hit in during.hits} == set(after)
+        assert all(hit.why is not None for hit in search(after, "momentum").hits)
     assert search(after, "").behind == 0
     assert search(after, "").total == len(after)
 

@@ -2,13 +2,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-import tantivy
 
 from demos import kit
 from kb import verify
 from kb.library import Library
 from kb.query import parse
-from kb.search import index, prepare, search
+from kb.search import search
 
 NAME = "softmax_temperature.cold_is_arg_max"
 
@@ -99,17 +98,13 @@ def test_the_problems_stand_where_the_missing_thing_is_named(tmp_path, monkeypat
     ]
 
 
-def test_what_cards_claim_is_known_while_another_process_writes_the_index(library, tmp_path, cache, monkeypatch):
-    prepare(library)
-    (place,) = cache.glob("search/*/*")
-    writer = tantivy.Index.open(str(place)).writer(15_000_000, 1)
-    monkeypatch.setattr(index, "PATIENCE", 0.1)
-    (tmp_path / "cold.yaml").unlink()
-    (tmp_path / "new.yaml").write_text(f"title: New\ndemos: [nowhere]\nclaims: [{{says: So., check: {NAME}}}]\n")
-    changed = library.reload()
-    assert verify.claimed(changed) == {NAME: ("heat", "new")}
-    assert [problem.message for problem in verify.problems(changed)] == ["there is no demo nowhere."]
-    del writer
+def test_what_cards_claim_is_known_while_another_process_writes_the_index(library, tmp_path, another_writes):
+    with another_writes(library):
+        (tmp_path / "cold.yaml").unlink()
+        (tmp_path / "new.yaml").write_text(f"title: New\ndemos: [nowhere]\nclaims: [{{says: So., check: {NAME}}}]\n")
+        changed = library.reload()
+        assert verify.claimed(changed) == {NAME: ("heat", "new")}
+        assert [problem.message for problem in verify.problems(changed)] == ["there is no demo nowhere."]
 
 
 def test_a_search_for_failing_claims_goes_by_what_was_measured(library):
