@@ -155,7 +155,7 @@ def _hits(library: Library, snapshot: Snapshot, made: Plan, result: SearchResult
 
 def _notices(snapshot: Snapshot, made: Plan, total: int, exact: int) -> Iterator[str]:
     if snapshot.behind:
-        yield f"The index is being updated; cards that it does not know in their present state: {snapshot.behind:,}."
+        yield f"The index is being updated; cards whose changes it does not know yet: {snapshot.behind:,}."
     if made.partial and exact < total:
         told = "No card has" if not exact else "One card has" if exact == 1 else f"{exact:,} cards have"
         yield f"{told} all of these words; those that have some of them follow."
