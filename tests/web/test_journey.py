@@ -46,7 +46,7 @@ def test_a_reader_goes_from_a_query_to_a_figure_that_a_link_brings_back(page, se
     expect(page.get_by_role("heading", name="Methodology")).to_be_visible()
     expect(page.locator(".katex").first).to_be_visible()
 
-    page.get_by_role("link", name="softmax temperature").first.click()
+    page.get_by_role("link", name="Softmax temperature").first.click()
     expect(page).to_have_url(re.compile(r"/demo\?id=softmax_temperature"))
     expect(_plot(page)).to_have_attribute("data-drawn", re.compile(r"\d+"))
     before = _bars(page)

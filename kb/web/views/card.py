@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from demos import kit
 from kb import verify
 from kb.card import Card, nearest
 from kb.library import Library
@@ -98,8 +99,10 @@ def _facts(library: Library, card: Card) -> None:
     if card.demos:
         with st.container(border=True):
             st.markdown("**Try it live**")
+            entries = kit.catalog()
             for slug in card.demos:
-                shell.demo_link(slug, slug.replace("_", " "), icon=":material/science:")
+                title = entries[slug].title if slug in entries else slug.replace("_", " ")
+                shell.demo_link(slug, title, icon=":material/science:")
     facts = {
         "Authors": shell.escape(", ".join(card.authors)),
         "Venue": shell.escape(card.venue),
