@@ -67,7 +67,8 @@ def measure_beside(monkeypatch):
 
         monkeypatch.setattr(asyncio, "create_subprocess_exec", begun)
         monkeypatch.setenv("KB_MEASURE", "1")
-        asyncio.run(measuring.measure_unmeasured(after or asyncio.sleep(0)))
+        with ThreadPoolExecutor(1) as thread:  # this one's event loop is Playwright's, once a browser test has run
+            thread.submit(asyncio.run, measuring.measure_unmeasured(after or asyncio.sleep(0))).result()
         assert not measuring.going_on()
 
     return measure
