@@ -1,14 +1,13 @@
 // Draws figures with plotly.js, each on one mount above its caption, in the colors of Streamlit's theme.
-const SCRIPT = new URL("/api/plotly.min.js", window.location.href).href;
 const CONFIG = { displayModeBar: false, responsive: true };
 
-function loadPlotly() {
+function loadPlotly(script) {
     if (window.Plotly) return Promise.resolve(window.Plotly);
     window.kbPlotly ??= new Promise((resolve, reject) => {
         const tag = document.createElement("script");
-        tag.src = SCRIPT;
+        tag.src = script;
         tag.onload = () => resolve(window.Plotly);
-        tag.onerror = () => reject(new Error("plotly.min.js could not be loaded"));
+        tag.onerror = () => reject(new Error(`${script} could not be loaded`));
         document.head.append(tag);
     });
     return window.kbPlotly;
@@ -81,6 +80,7 @@ function draw(plot) {
     plot.dataset.drawn = String(Number(plot.dataset.drawn ?? 0) + 1);
 }
 
+const idle = () => new Promise((resolve) => (window.requestIdleCallback ?? setTimeout)(resolve));
 const painted = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
 
 // One figure a frame, so that the first is seen at once; while knobs turn faster than all can be drawn, each gets its turn.
@@ -108,7 +108,8 @@ export default function (component) {
         element.replaceChildren();
         setStateValue("failed", true);
     };
-    loadPlotly().then(() => drawInTurn(element, changed), giveUp);
+    const wanted = data.length ? Promise.resolve() : idle();
+    wanted.then(() => loadPlotly(element.dataset.script)).then(() => drawInTurn(element, changed), giveUp);
 
     if (!element.watched) {
         element.watched = true;

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from kb.web.server import PLOTLY_SCRIPT
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
@@ -19,10 +21,14 @@ SCRIPT = Path(__file__).with_name("plot.js")
 
 @st.cache_resource
 def _component():  # type: ignore[no-untyped-def]
+    html = f"<div class='kb-plots' data-script='{PLOTLY_SCRIPT}'></div>"
     # Not isolated: plotly puts its own style sheet into the document, out of a shadow root's reach.
-    return st.components.v2.component(
-        "kb.plot", html="<div class='kb-plots'></div>", js=SCRIPT.read_text(encoding="utf-8"), isolate_styles=False
-    )
+    return st.components.v2.component("kb.plot", html=html, js=SCRIPT.read_text(encoding="utf-8"), isolate_styles=False)
+
+
+def load_ahead() -> None:
+    """Lets the browser load plotly.js while it is idle, for a demo that is likely to be opened next."""
+    _component()(key="ahead", data=[], on_failed_change=lambda: None)
 
 
 def plot(pictures: Mapping[str, "go.Figure"], *, key: str) -> None:

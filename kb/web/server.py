@@ -5,6 +5,7 @@ import gc
 import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kb.web import measuring
 
-PLOTLY_SCRIPT = "/api/plotly.min.js"
+PLOTLY_SCRIPT = f"/api/plotly-{metadata.version('plotly')}.min.js"  # which browsers keep until there is another
 WARM_UP_DELAY = 2.0
 
 # Streamlit needs inline styles, eval (Vega) and blob workers; everything else stays on this host, its websocket too,

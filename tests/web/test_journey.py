@@ -225,7 +225,7 @@ def test_the_numbers_behind_the_figures_can_be_downloaded(page, server):
 
 
 def test_streamlits_own_chart_takes_over_where_plotly_cannot_be_loaded(page, server):
-    page.route("**/api/plotly.min.js", lambda route: route.abort())
+    page.route("**/api/plotly-*.min.js", lambda route: route.abort())
     page.goto(f"{server.url}/demo?id=softmax_temperature")
     expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
 

@@ -73,3 +73,17 @@ def test_a_demo_that_is_left_leaves_no_listener_behind(page, server):
         expect(link).to_be_visible()
         expect(page.locator(".kb-plot")).to_have_count(0)
     assert listeners() == before
+
+
+@pytest.mark.parametrize("path", ["/demos", "/card?id=mixup"])
+def test_where_a_demo_is_likely_to_be_opened_next_plotly_is_loaded_ahead(page, server, path):
+    page.goto(server.url + path)
+    page.wait_for_function("window.Plotly")
+    assert not page.trouble
+
+
+def test_a_search_is_not_held_up_by_a_script_that_no_result_needs(page, server):
+    page.goto(server.url)
+    expect(page.locator("[class*=st-key-tile-]").first).to_be_visible()
+    page.wait_for_timeout(2000)
+    assert page.evaluate("window.Plotly") is None

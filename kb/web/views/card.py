@@ -7,6 +7,7 @@ from kb import verify
 from kb.card import Card, nearest
 from kb.library import Library
 from kb.web import claims, measuring, shell
+from kb.web.plot import load_ahead
 
 SIGNS = {
     "Key": "🔑 Key",
@@ -103,6 +104,7 @@ def _facts(library: Library, card: Card) -> None:
             for slug in card.demos:
                 title = entries[slug].title if slug in entries else slug.replace("_", " ")
                 shell.demo_link(slug, title, icon=":material/science:")
+        load_ahead()
     facts = {
         "Authors": shell.escape(", ".join(card.authors)),
         "Venue": shell.escape(card.venue),

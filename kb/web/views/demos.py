@@ -6,6 +6,7 @@ import streamlit as st
 
 from demos import kit
 from kb.web import shell
+from kb.web.plot import load_ahead
 
 PICTURES = Path(__file__).parents[3] / "docs" / "pictures"
 PER_ROW = 3
@@ -24,6 +25,7 @@ def main() -> None:
             for column, entry in zip(st.columns(PER_ROW), members[row : row + PER_ROW], strict=False):
                 with column:
                     _exhibit(entry)
+    load_ahead()
 
 
 def _exhibit(entry: kit.Entry) -> None:
