@@ -4,7 +4,7 @@ import gc
 import hashlib
 import marshal
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,6 +26,7 @@ REMEMBERED = 10_000  # readings that stay in memory; of a larger library, those 
 Progress = Callable[[int, int], None]
 _Known = TypeVar("_Known")
 _Value = TypeVar("_Value")
+_Counted = TypeVar("_Counted", str, int)
 
 
 class LibraryError(Exception):
@@ -144,6 +145,19 @@ class Library:
             )
 
         return _Lazy({target: target for target in pointing}, reasons)
+
+    @cached_property
+    def topics(self) -> Mapping[str, int]:
+        """How many cards each topic has, most first; so for tags and years."""
+        return _counted(card.topic for card in self.cards.values() if card.topic)
+
+    @cached_property
+    def tags(self) -> Mapping[str, int]:
+        return _counted(tag for card in self.cards.values() for tag in card.tags)
+
+    @cached_property
+    def years(self) -> Mapping[int, int]:
+        return _counted(card.year for card in self.cards.values() if card.year is not None)
 
     @classmethod
     def _snapshot(
@@ -301,3 +315,7 @@ def _taken(slug: str, first: str, second: str) -> Problem:
         column=1,
         field="slug",
     )
+
+
+def _counted(values: Iterable[_Counted]) -> Mapping[_Counted, int]:
+    return MappingProxyType(dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))))

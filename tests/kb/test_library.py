@@ -418,6 +418,16 @@ def test_a_library_opens_whatever_became_of_the_cache(harm: str, tmp_path: Path,
     assert library["a"].title == "A"
 
 
+def test_topics_tags_and_years_are_counted_most_first(tmp_path: Path, write: Write) -> None:
+    write("a.yaml", "title: a\ntopic: losses\ntags: [x, y]\nyear: 2017\n")
+    write("b.yaml", "title: b\ntopic: sampling\ntags: [y]\nyear: 2018\n")
+    write("c.yaml", "title: c\ntopic: sampling\nyear: 2018\n")
+    library = Library.open(tmp_path)
+    assert list(library.topics.items()) == [("sampling", 2), ("losses", 1)]
+    assert list(library.tags.items()) == [("y", 2), ("x", 1)]
+    assert list(library.years.items()) == [(2018, 2), (2017, 1)]
+
+
 def test_versions_change_with_the_files_and_their_topics(tmp_path: Path, write: Write) -> None:
     write("a.yaml", "title: A\n")
     write("b.yaml", "title: B\n")
