@@ -29,9 +29,12 @@ def pictures(
         pixels = (255 * image.expand(3, -1, -1).permute(1, 2, 0)).round().byte().numpy()
         name = names[number] if names else ""
         fig.add_image(z=pixels, x0=left, y0=top, name=name.replace("<br>", ", "), hoverinfo="name" if name else "skip")
-        if name:
-            below = top + rows - 0.5
-            fig.add_annotation(x=left + (width - 1) / 2, y=below, yanchor="top", text=name, showarrow=False)
+    if names:
+        # Not annotations: plotly makes room for those when it draws again, and the pictures would shrink.
+        places = [(number % columns * across, number // columns * down) for number in range(len(names))]
+        x, y = zip(*((left + (width - 1) / 2, top + rows - 0.5) for left, top in places), strict=True)
+        text = {"text": names, "textposition": "bottom center", "mode": "text", "cliponaxis": False}
+        fig.add_scatter(x=x, y=y, **text, hoverinfo="skip", showlegend=False)
     size = ((columns - 1) * across + width, (len(images) - 1) // columns * down + rows)
     return style.image_panel(fig, size=size, below=28 if names else 8)
 

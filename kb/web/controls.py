@@ -20,12 +20,16 @@ FEW_OPTIONS = 4
 
 
 def opened(demo: kit.Demo) -> tuple[kit.BadValue, ...]:
-    """Sets the widgets from the address where the page was opened by it; returns what in it could not be read."""
-    if not shell.opened(_key(demo, name) for name in kit.knobs(demo.params)):
-        return ()
-    params, bad = demo.params.read({name: value for name, value in st.query_params.items() if name != "id"})
-    set_widgets(demo, params)
-    return bad
+    """Sets the widgets from the address where the page was opened by it; returns what in it could not be read.
+
+    That is told as long as the page is open: a training runs the page again before anybody has seen it.
+    """
+    unread = f"{demo.slug}.unread"
+    if shell.opened(_key(demo, name) for name in kit.knobs(demo.params)):
+        params, bad = demo.params.read({name: value for name, value in st.query_params.items() if name != "id"})
+        set_widgets(demo, params)
+        st.session_state[unread] = bad
+    return tuple(st.session_state.get(unread, ()))
 
 
 def set_widgets(demo: kit.Demo, params: kit.Knobs) -> None:
@@ -39,7 +43,7 @@ def set_widgets(demo: kit.Demo, params: kit.Knobs) -> None:
 
 def write_address(demo: kit.Demo, params: kit.Knobs) -> None:
     """Makes the address say what the widgets say: every parameter that is not at its default."""
-    shell.address({"id": demo.slug, **params.write()})
+    shell.address("demo", {"id": demo.slug, **params.write()})
 
 
 def turned(demo: kit.Demo) -> kit.Knobs:

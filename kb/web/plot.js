@@ -54,10 +54,12 @@ function place(element, drawings) {
         figure.firstChild.className = "kb-plot";
         // A finger swipes and scrolls; what it taps still tells its value, by the mouse events that follow a tap.
         figure.firstChild.addEventListener("touchstart", (event) => event.stopPropagation(), { capture: true });
+        new ResizeObserver(() => fill(figure.firstChild)).observe(figure.firstChild);
         element.append(figure);
     }
     return drawings.flatMap((drawing, number) => {
         const [plot, caption] = element.children[number].children;
+        plot.style.height = drawing.height;
         plot.style.setProperty("--height", drawing.height);
         caption.textContent = drawing.caption;
         caption.dataset.place = `${number + 1}/${drawings.length}`;
@@ -65,6 +67,15 @@ function place(element, drawings) {
         plot.drawing = drawing;
         return changed ? [plot] : [];
     });
+}
+
+// A plot may have been drawn before the page gave its place a size.
+function fill(plot) {
+    const { width, height } = plot._fullLayout ?? {};
+    if (!width || !plot.clientWidth) return;
+    if (Math.max(Math.abs(width - plot.clientWidth), Math.abs(height - plot.clientHeight)) > 1) {
+        window.Plotly.Plots.resize(plot);
+    }
 }
 
 // On a phone, where figures are swiped, the strip is as high as the one in sight.

@@ -46,7 +46,7 @@ def _problems(library: Library, demos: tuple[object, ...]) -> tuple[Problem, ...
 def lay_out() -> None:
     """The style, the theme's variables, and the reader's language."""
     st.html(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
-    _in_browser()(key="theme", data={"set": False, "language": st.session_state.get("language", "")}, height=1)
+    _in_browser()(key="theme", data={"language": st.session_state.get("language", "")}, height=1)
 
 
 @st.cache_resource
@@ -64,13 +64,20 @@ def opened(widgets: Iterable[str]) -> bool:
     return not all(key in st.session_state for key in widgets)
 
 
-def address(query: Mapping[str, str | tuple[str, ...]]) -> None:
-    """Makes the browser's address say `query`, in place of what it says now; going back skips it.
+def arrived(slug: str) -> None:
+    """Adds this card to the browser's history where a link on another card led here, which Streamlit does not."""
+    _in_browser()(key="address", data={"page": "card", "shown": slug}, height=1)
+
+
+def address(page: str, query: Mapping[str, str | tuple[str, ...]]) -> None:
+    """Makes the address of a page, while the browser is there, say `query` in place of what it says now.
+
+    Going back skips it; a timer of the page that a reader has just left changes nothing.
 
     Several values of a name stand one by one: a value may hold any separator.
     """
     search = "?" + urlencode(query, doseq=True, safe=",") if query else ""
-    _in_browser()(key="address", data={"address": search, "set": True}, height=1)
+    _in_browser()(key="address", data={"page": page, "address": search}, height=1)
 
 
 def language_switch() -> None:

@@ -67,6 +67,26 @@ def test_a_reader_goes_from_a_query_to_a_figure_that_a_link_brings_back(page, se
     assert not page.trouble
 
 
+def test_a_link_from_card_to_card_has_its_place_in_the_history(page, server):
+    page.goto(f"{server.url}/card?id=cutout")
+    title = page.get_by_role("heading", level=1)
+    expect(title).to_contain_text("Cutout")
+    link = page.locator(".stMain [data-testid=stPageLink] a[href*='id=cutmix']").first
+    link.click()
+    expect(title).to_contain_text("CutMix")
+    expect(page).to_have_url(re.compile(r"/card\?id=cutmix$"))
+    expect(title).to_be_in_viewport()
+    page.go_back()
+    expect(title).to_contain_text("Cutout")
+    expect(page).to_have_url(re.compile(r"/card\?id=cutout$"))
+
+
+def test_a_bad_value_in_a_link_to_a_training_stays_told(page, server):
+    page.goto(f"{server.url}/demo?id=mixup&alpha=abc")
+    expect(page.get_by_text("Trained.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("alert")).to_contain_text("alpha: 'abc' is not a number")
+
+
 def test_one_mount_of_a_figure_lives_through_moves_of_a_slider(page, server):
     page.goto(f"{server.url}/demo?id=softmax_temperature")
     expect(_plot(page)).to_have_attribute("data-drawn", re.compile(r"\d+"))

@@ -87,3 +87,21 @@ def test_a_search_is_not_held_up_by_a_script_that_no_result_needs(page, server):
     expect(page.locator("[class*=st-key-tile-]").first).to_be_visible()
     page.wait_for_timeout(2000)
     assert page.evaluate("window.Plotly") is None
+
+
+def test_on_a_phone_a_card_with_a_demo_begins_with_its_title(phone, server):
+    phone.goto(f"{server.url}/card?id=mixup")
+    phone.wait_for_function("window.Plotly")
+    expect(phone.get_by_role("heading", level=1)).to_be_in_viewport()
+
+
+def test_pictures_keep_their_size_as_a_knob_turns(page, server):
+    page.goto(f"{server.url}/demo?id=gridmask")
+    figure = page.locator(".kb-plot").first
+    expect(figure).to_have_attribute("data-drawn", "1")
+    width = "plot => plot.querySelector('image').getBoundingClientRect().width"
+    page.wait_for_timeout(500)
+    before = figure.evaluate(width)
+    page.get_by_role("slider", name="Side of the object").press("ArrowRight")
+    expect(figure).to_have_attribute("data-drawn", "2")
+    assert figure.evaluate(width) == pytest.approx(before, rel=0.01)

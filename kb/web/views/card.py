@@ -44,6 +44,9 @@ def main() -> None:
         _corrections(card)
     with rail:
         _facts(library, card)
+    shell.arrived(slug)
+    if card.demos:
+        load_ahead()
 
 
 def _head(card: Card) -> None:
@@ -104,7 +107,6 @@ def _facts(library: Library, card: Card) -> None:
             for slug in card.demos:
                 title = entries[slug].title if slug in entries else slug.replace("_", " ")
                 shell.demo_link(slug, title, icon=":material/science:")
-        load_ahead()
     facts = {
         "Authors": shell.escape(", ".join(card.authors)),
         "Venue": shell.escape(card.venue),

@@ -49,7 +49,7 @@ def _claims(library: Library, named: Mapping[str, tuple[str, ...]], following: b
         horizontal=True,
         key="show",
     )
-    shell.address({"show": group} if group != "all" else {})
+    shell.address("claims", {"show": group} if group != "all" else {})
     shown = groups[group]
     if not shown:
         shell.empty("There are none.", "Choose “all” to see every claim.")

@@ -46,7 +46,7 @@ def main() -> None:
         return
     st.markdown(shell.plain(entry.summary))
     for bad in controls.opened(demo):
-        st.warning(f"In the link, {shell.plain(str(bad))} The default is used.", icon=":material/link_off:")
+        st.warning(f"In the link, {shell.plain(str(bad))} It is passed over.", icon=":material/link_off:")
     st.latex(entry.formula)
     _play(demo)
     _below(demo)

@@ -51,7 +51,7 @@ def main() -> None:
             tile(library[hit.slug], hit if text else None)
     if pages > 1:
         st.pagination(pages, key="page")
-    shell.address(_address(text))
+    shell.address("", _address(text))
 
 
 def _open() -> None:
