@@ -32,10 +32,10 @@ def pictures(
     if names:
         # Not annotations: plotly makes room for those when it draws again, and the pictures would shrink.
         places = [(number % columns * across, number // columns * down) for number in range(len(names))]
-        x, y = zip(*((left + (width - 1) / 2, top + rows - 0.5) for left, top in places), strict=True)
+        x, y = zip(*((left + (width - 1) / 2, top + 1.02 * rows - 0.5) for left, top in places), strict=True)
         text = {"text": names, "textposition": "bottom center", "mode": "text", "cliponaxis": False}
         fig.add_scatter(x=x, y=y, **text, hoverinfo="skip", showlegend=False)
-    size = ((columns - 1) * across + width, (len(images) - 1) // columns * down + rows)
+    size = ((columns - 1) * across + width, (len(images) - 1) // columns * down + (1.02 if names else 1) * rows)
     return style.image_panel(fig, size=size, below=28 if names else 8)
 
 

@@ -23,13 +23,16 @@ def test_a_gray_picture_is_shown_in_gray():
 
 
 def test_pictures_stand_in_rows_without_overlap():
-    traces = pictures([_image(seed) for seed in range(5)], names=list("abcde"), columns=2).data
+    *traces, names = pictures([_image(seed) for seed in range(5)], names=list("abcde"), columns=2).data
     places = [(trace.x0, trace.y0) for trace in traces]
     assert [trace.name for trace in traces] == list("abcde")
     for number, (x, y) in enumerate(places):
         for other_x, other_y in places[:number]:
             assert abs(x - other_x) >= 6 or abs(y - other_y) >= 4
     assert places[0][1] == places[1][1] and places[0][0] == places[2][0] == places[4][0]
+    assert list(names.text) == list("abcde")
+    for (x, y), below, down in zip(places, names.x, names.y, strict=True):
+        assert below == x + 2.5 and y + 3.5 < down < y + 4
 
 
 def test_a_figure_is_no_higher_than_its_pictures_fill():
