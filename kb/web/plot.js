@@ -1,5 +1,5 @@
 // Draws figures with plotly.js, each on one mount above its caption, in the colors of Streamlit's theme.
-const CONFIG = { displayModeBar: false, responsive: true };
+const CONFIG = { displayModeBar: false };
 
 function loadPlotly(script) {
     if (window.Plotly) return Promise.resolve(window.Plotly);
@@ -37,17 +37,9 @@ function themed(figure, element) {
     return layout;
 }
 
-// Plotly listens to the window for each plot until it is told that the plot is gone.
-function forget(element) {
-    for (const plot of element.querySelectorAll(".js-plotly-plot")) window.Plotly.purge(plot);
-}
-
 // Makes as many places as there are drawings, each with its height and caption; returns the plots that must be redrawn.
 function place(element, drawings) {
-    while (element.children.length > drawings.length) {
-        forget(element.lastChild);
-        element.lastChild.remove();
-    }
+    while (element.children.length > drawings.length) element.lastChild.remove();
     while (element.children.length < drawings.length) {
         const figure = document.createElement("figure");
         figure.append(document.createElement("div"), document.createElement("figcaption"));
@@ -69,7 +61,7 @@ function place(element, drawings) {
     });
 }
 
-// A plot may have been drawn before the page gave its place a size.
+// Gives a plot the size of its place. Plotly's own `responsive` follows the window alone, and listens to it for ever.
 function fill(plot) {
     const { width, height } = plot._fullLayout ?? {};
     if (!width || !plot.clientWidth) return;
@@ -137,5 +129,5 @@ export default function (component) {
             }
         }, 500);
     }
-    return () => forget(element);
+    return () => {};
 }

@@ -72,9 +72,8 @@ def arrived(slug: str) -> None:
 def address(page: str, query: Mapping[str, str | tuple[str, ...]]) -> None:
     """Makes the address of a page, while the browser is there, say `query` in place of what it says now.
 
-    Going back skips it; a timer of the page that a reader has just left changes nothing.
-
-    Several values of a name stand one by one: a value may hold any separator.
+    Going back skips it; a timer of the page that a reader has just left changes nothing. Several values of a name stand
+    one by one: a value may hold any separator.
     """
     search = "?" + urlencode(query, doseq=True, safe=",") if query else ""
     _in_browser()(key="address", data={"page": page, "address": search}, height=1)

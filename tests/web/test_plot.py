@@ -68,7 +68,7 @@ def test_a_demo_that_is_left_leaves_no_listener_behind(page, server):
     for _ in range(2):
         link.click()
         expect(page.locator(".kb-plot").last).to_have_attribute("data-drawn", "1")
-        assert listeners() > before
+        assert listeners() == before
         page.go_back()
         expect(link).to_be_visible()
         expect(page.locator(".kb-plot")).to_have_count(0)
@@ -105,3 +105,15 @@ def test_pictures_keep_their_size_as_a_knob_turns(page, server):
     page.get_by_role("slider", name="Side of the object").press("ArrowRight")
     expect(figure).to_have_attribute("data-drawn", "2")
     assert figure.evaluate(width) == pytest.approx(before, rel=0.01)
+
+
+def test_a_figure_follows_the_size_of_its_place(page, server):
+    page.goto(f"{server.url}/demo?id=softmax_temperature")
+    figure = page.locator(".kb-plot").first
+    expect(figure).to_have_attribute("data-drawn", "1")
+    for width in (1000, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function(
+            "[...document.querySelectorAll('.kb-plot')].every(plot =>"
+            " Math.abs(plot._fullLayout.width - plot.clientWidth) <= 1)"
+        )

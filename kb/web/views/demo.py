@@ -72,7 +72,8 @@ def _turn(demo: kit.Demo, running: bool) -> None:
         result, note = _result(demo, params, running)
         if result is not None:
             _draw(demo, params, result)
-        st.caption(note)
+        if note:
+            st.caption(note)
     with actions:
         _actions(demo, params, result)
 
